@@ -1,0 +1,58 @@
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
+
+namespace Qian.Kernels;
+
+/// <summary>The tiers of kernels. Every fast tier computes what <see cref="Scalar"/> defines.</summary>
+public enum Isa
+{
+    /// <summary>Plain C#: the definition of every operation.</summary>
+    Scalar,
+
+    /// <summary>256-bit C# intrinsics with FMA.</summary>
+    Avx2,
+
+    /// <summary>512-bit C# intrinsics (F, BW, DQ, VL).</summary>
+    Avx512,
+}
+
+/// <summary>
+/// Which tier runs. Chosen once at start-up from what the CPU offers, or forced by the environment variable
+/// <c>QIAN_ISA=scalar|avx2|avx512</c>, so that one machine can test every tier it has.
+/// </summary>
+public static class IsaTier
+{
+    /// <summary>The environment variable that forces a tier.</summary>
+    public const string EnvironmentVariable = "QIAN_ISA";
+
+    // Best first. One list drives dispatch, tests and `--version`.
+    private static readonly Isa[] s_ordered = [Isa.Avx512, Isa.Avx2, Isa.Scalar];
+
+    /// <summary>The tiers that this CPU can run, best first.</summary>
+    public static IReadOnlyList<Isa> Available { get; } = Array.FindAll(s_ordered, IsSupported);
+
+    /// <summary>The tier in use. Static readonly, so the JIT folds the dispatch branches away.</summary>
+    public static readonly Isa Current = Choose(Environment.GetEnvironmentVariable(EnvironmentVariable));
+
+    /// <summary>True where the CPU (and the runtime) can execute the tier.</summary>
+    public static bool IsSupported(Isa isa) => isa switch
+    {
+        Isa.Scalar => true,
+        Isa.Avx2 => Avx2.IsSupported && Fma.IsSupported,
+        Isa.Avx512 => Avx512F.IsSupported && Avx512BW.IsSupported && Avx512DQ.IsSupported && Vector512.IsHardwareAccelerated,
+        _ => false,
+    };
+
+    private static Isa Choose(string? forced)
+    {
+        if (!BitConverter.IsLittleEndian)
+            throw new PlatformNotSupportedException("Qian reads little-endian files in place; this machine is big-endian.");
+        if (string.IsNullOrEmpty(forced))
+            return Available[0];
+        if (!Enum.TryParse(forced, ignoreCase: true, out Isa isa) || int.TryParse(forced, out _))
+            throw new ArgumentException($"{EnvironmentVariable}={forced}: expected scalar, avx2 or avx512.");
+        if (!IsSupported(isa))
+            throw new PlatformNotSupportedException($"{EnvironmentVariable}={forced}: this CPU offers only {string.Join(", ", Available).ToLowerInvariant()}.");
+        return isa;
+    }
+}

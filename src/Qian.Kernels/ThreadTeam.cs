@@ -1,0 +1,164 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics.X86;
+
+namespace Qian.Kernels;
+
+/// <summary>A piece of parallel work: chunk <c>i</c> of <c>n</c>, run on any thread of the team, in any order.</summary>
+public interface IChunkedJob
+{
+    /// <summary>Runs one chunk. Must not throw, allocate, lock or call back into the team.</summary>
+    void Run(int chunkIndex);
+}
+
+/// <summary>
+/// The one fork-join type: worker threads that wait on a generation counter (pause x 200, then yield, then park) and take
+/// chunks from a shared counter. A region costs 0.1-0.3 microseconds on two cores where a thread-pool hop costs ten.
+/// Chunk borders never change results: a chunk computes whole outputs. The team is used by one thread at a time.
+/// </summary>
+public sealed unsafe class ThreadTeam : IDisposable
+{
+    private const int PausesBeforeYield = 200;
+    private const int YieldsBeforePark = 2000;
+
+    private readonly Thread[] _workers;
+    private readonly SemaphoreSlim _parked = new(0);
+    private int _parkedCount;
+
+    private volatile int _generation;
+    private int _nextChunk;
+    private int _chunkCount;
+    private int _running;
+    private void* _job;
+    private delegate*<void*, int, void> _run;
+    private volatile bool _stopped;
+
+    /// <summary>A team of <paramref name="threadCount"/> threads, the caller's included.</summary>
+    public ThreadTeam(int threadCount)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(threadCount, 1);
+        ThreadCount = threadCount;
+        _workers = new Thread[threadCount - 1];
+        for (int i = 0; i < _workers.Length; i++)
+        {
+            _workers[i] = new Thread(Work, 1 << 20) { IsBackground = true, Name = $"qian {i + 1}" };
+            _workers[i].Start();
+        }
+    }
+
+    /// <summary>Threads that compute, the caller's included.</summary>
+    public int ThreadCount { get; }
+
+    /// <summary>Runs chunks 0…<paramref name="chunkCount"/>-1 of <paramref name="job"/> and returns when all are done. Allocates nothing.</summary>
+    public void Run<TJob>(ref TJob job, int chunkCount) where TJob : struct, IChunkedJob
+    {
+        if (chunkCount <= 0)
+            return;
+        if (_workers.Length == 0 || chunkCount == 1)
+        {
+            for (int i = 0; i < chunkCount; i++)
+                job.Run(i);
+            return;
+        }
+
+        // The job lives on the caller's stack, which does not move, for as long as the region lasts.
+        _job = Unsafe.AsPointer(ref job);
+        _run = &Invoke<TJob>;
+        _chunkCount = chunkCount;
+        _nextChunk = 0;
+        Volatile.Write(ref _running, _workers.Length);
+        Interlocked.Increment(ref _generation);
+        if (Volatile.Read(ref _parkedCount) > 0)
+            _parked.Release(Interlocked.Exchange(ref _parkedCount, 0));
+
+        TakeChunks();
+        int spins = 0;
+        while (Volatile.Read(ref _running) != 0)
+            Spin(ref spins);
+    }
+
+    /// <summary>Stops the workers.</summary>
+    public void Dispose()
+    {
+        if (_stopped)
+            return;
+        _stopped = true;
+        Interlocked.Increment(ref _generation);
+        _parked.Release(_workers.Length + 1);
+        foreach (Thread worker in _workers)
+            worker.Join();
+        _parked.Dispose();
+    }
+
+    private static void Invoke<TJob>(void* job, int chunkIndex) where TJob : struct, IChunkedJob =>
+        Unsafe.AsRef<TJob>(job).Run(chunkIndex);
+
+    private void TakeChunks()
+    {
+        int chunkCount = _chunkCount;
+        while (true)
+        {
+            int chunkIndex = Interlocked.Increment(ref _nextChunk) - 1;
+            if (chunkIndex >= chunkCount)
+                return;
+            _run(_job, chunkIndex);
+        }
+    }
+
+    private void Work()
+    {
+        int seen = 0;
+        while (true)
+        {
+            int spins = 0;
+            while (_generation == seen)
+            {
+                if (Spin(ref spins) < YieldsBeforePark)
+                    continue;
+                // Announce first, then look again: a region started in between sees either the announcement or this thread awake.
+                Interlocked.Increment(ref _parkedCount);
+                if (_generation == seen)
+                    _parked.Wait();
+                else if (!Withdraw())
+                    _parked.Wait();
+                spins = 0;
+            }
+
+            // One generation at a time: Run waits for every worker before it starts the next.
+            seen = _generation;
+            if (_stopped)
+                return;
+            TakeChunks();
+            Interlocked.Decrement(ref _running);
+        }
+    }
+
+    // Takes back one announcement to park; false when Run already swapped the count out and owes this thread a release.
+    private bool Withdraw()
+    {
+        while (true)
+        {
+            int count = Volatile.Read(ref _parkedCount);
+            if (count == 0)
+                return false;
+            if (Interlocked.CompareExchange(ref _parkedCount, count - 1, count) == count)
+                return true;
+        }
+    }
+
+    // Returns the number of yields so far.
+    private static int Spin(ref int spins)
+    {
+        spins++;
+        if (spins < PausesBeforeYield)
+        {
+            if (X86Base.IsSupported)
+                X86Base.Pause();
+            else
+                Thread.SpinWait(1);
+            return 0;
+        }
+
+        Thread.Yield();
+        return spins - PausesBeforeYield;
+    }
+}
