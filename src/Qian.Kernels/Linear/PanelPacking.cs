@@ -120,7 +120,7 @@ internal static unsafe partial class PanelPacking
             if (Failure.Exception is not null)
                 return;
             byte* encoded = Packs ? (byte*)NativeMemory.Alloc((nuint)(count * RowBytes)) : Own + first * RowBytes;
-            float* values = (float*)NativeMemory.Alloc((nuint)ColumnCount * sizeof(float));
+            float* values = (float*)NativeMemory.AllocZeroed((nuint)ColumnCount, sizeof(float));
             try
             {
                 for (int r = 0; r < count; r++)
