@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 /// <summary>
@@ -66,7 +68,18 @@ public static unsafe partial class ConvSilu
         public readonly void Run(int chunkIndex)
         {
             int first = (int)Split.First(chunkIndex), end = (int)Split.End(chunkIndex);
-            Scalar(in this, first, end);
+            switch (Isa)
+            {
+                case Isa.Avx512:
+                    Vector<Lanes512, Vector512<float>>(in this, first, end);
+                    break;
+                case Isa.Avx2:
+                    Vector<Lanes256, Vector256<float>>(in this, first, end);
+                    break;
+                default:
+                    Scalar(in this, first, end);
+                    break;
+            }
             Shift(first, end);
         }
 

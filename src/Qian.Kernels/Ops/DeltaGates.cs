@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 /// <summary>The two gates of the delta rule per value head: g = decay · softplus(alpha + dtBias), the log of the decay, and beta = sigmoid(b).</summary>
@@ -57,7 +59,18 @@ public static unsafe partial class DeltaGates
             for (long row = Split.First(chunkIndex); row < end; row++)
             {
                 long at = row * HeadCount;
-                ScalarRow(Alpha + at, B + at, Decay, DtBias, G + at, Beta + at, HeadCount);
+                switch (Isa)
+                {
+                    case Isa.Avx512:
+                        Row<Lanes512, Vector512<float>>(Alpha + at, B + at, Decay, DtBias, G + at, Beta + at, HeadCount);
+                        break;
+                    case Isa.Avx2:
+                        Row<Lanes256, Vector256<float>>(Alpha + at, B + at, Decay, DtBias, G + at, Beta + at, HeadCount);
+                        break;
+                    default:
+                        ScalarRow(Alpha + at, B + at, Decay, DtBias, G + at, Beta + at, HeadCount);
+                        break;
+                }
             }
         }
     }

@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 /// <summary>
@@ -124,7 +126,18 @@ public static unsafe partial class DeltaRule
         public readonly void Run(int chunkIndex)
         {
             Head head = Data.HeadAt(chunkIndex);
-            ScalarStep(head);
+            switch (Isa)
+            {
+                case Isa.Avx512:
+                    Step<Lanes512, Vector512<float>>(head);
+                    break;
+                case Isa.Avx2:
+                    Step<Lanes256, Vector256<float>>(head);
+                    break;
+                default:
+                    ScalarStep(head);
+                    break;
+            }
         }
     }
 

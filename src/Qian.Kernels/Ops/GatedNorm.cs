@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 /// <summary>The norm behind the delta rule, per head: y = w · (o / sqrt(mean(o²) + ε)) · silu(z). Plain weight, not 1 + w.</summary>
@@ -56,16 +58,25 @@ public static unsafe partial class GatedNorm
             for (long head = Split.First(chunkIndex); head < end; head++)
             {
                 long at = head * HeadDim;
-                ScalarHead(O + at, Z + at, Weight, Epsilon, Y + at, HeadDim);
+                switch (Isa)
+                {
+                    case Isa.Avx512:
+                        Head<Lanes512, Vector512<float>>(O + at, Z + at, Weight, Epsilon, Y + at, HeadDim);
+                        break;
+                    case Isa.Avx2:
+                        Head<Lanes256, Vector256<float>>(O + at, Z + at, Weight, Epsilon, Y + at, HeadDim);
+                        break;
+                    default:
+                        ScalarHead(O + at, Z + at, Weight, Epsilon, Y + at, HeadDim);
+                        break;
+                }
             }
         }
     }
 
     private static void ScalarHead(float* o, float* z, float* weight, float epsilon, float* y, int headDim)
     {
-        double sum = 0;
-        for (int i = 0; i < headDim; i++)
-            sum += (double)o[i] * o[i];
+        double sum = SumOfSquares.Scalar(o, headDim);
         float inverse = (float)(1 / Math.Sqrt(sum / headDim + epsilon));
         for (int i = 0; i < headDim; i++)
             y[i] = o[i] * inverse * weight[i] * Activation.Silu(z[i]);

@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 /// <summary>
@@ -77,7 +79,18 @@ public static unsafe partial class HeadNormRope
                 {
                     float* x = X + row * RowStride + (long)head * HeadStride;
                     float* y = Y + (row * HeadCount + head) * HeadDim;
-                    ScalarHead(x, Weight, Epsilon, cosSin, RotaryDim, y, HeadDim);
+                    switch (Isa)
+                    {
+                        case Isa.Avx512:
+                            Head<Lanes512, Vector512<float>>(x, Weight, Epsilon, cosSin, RotaryDim, y, HeadDim);
+                            break;
+                        case Isa.Avx2:
+                            Head<Lanes256, Vector256<float>>(x, Weight, Epsilon, cosSin, RotaryDim, y, HeadDim);
+                            break;
+                        default:
+                            ScalarHead(x, Weight, Epsilon, cosSin, RotaryDim, y, HeadDim);
+                            break;
+                    }
                 }
             }
         }
@@ -85,9 +98,7 @@ public static unsafe partial class HeadNormRope
 
     private static void ScalarHead(float* x, float* weight, float epsilon, float* cosSin, int rotaryDim, float* y, int headDim)
     {
-        double sum = 0;
-        for (int i = 0; i < headDim; i++)
-            sum += (double)x[i] * x[i];
+        double sum = SumOfSquares.Scalar(x, headDim);
         float inverse = (float)(1 / Math.Sqrt(sum / headDim + epsilon));
 
         int half = rotaryDim / 2;

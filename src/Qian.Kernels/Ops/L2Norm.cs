@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 /// <summary>Queries and keys of the delta rule, per head and in place: x / sqrt(Σx² + ε) · scale.</summary>
@@ -57,16 +59,28 @@ public static unsafe partial class L2Norm
             for (long row = Split.First(chunkIndex); row < end; row++)
             {
                 for (int head = 0; head < HeadCount; head++)
-                    ScalarHead(X + row * RowStride + (long)head * HeadDim, Epsilon, Scale, HeadDim);
+                {
+                    float* x = X + row * RowStride + (long)head * HeadDim;
+                    switch (Isa)
+                    {
+                        case Isa.Avx512:
+                            Head<Lanes512, Vector512<float>>(x, Epsilon, Scale, HeadDim);
+                            break;
+                        case Isa.Avx2:
+                            Head<Lanes256, Vector256<float>>(x, Epsilon, Scale, HeadDim);
+                            break;
+                        default:
+                            ScalarHead(x, Epsilon, Scale, HeadDim);
+                            break;
+                    }
+                }
             }
         }
     }
 
     private static void ScalarHead(float* x, float epsilon, float scale, int headDim)
     {
-        double sum = 0;
-        for (int i = 0; i < headDim; i++)
-            sum += (double)x[i] * x[i];
+        double sum = SumOfSquares.Scalar(x, headDim);
         float factor = (float)(scale / Math.Sqrt(sum + epsilon));
         for (int i = 0; i < headDim; i++)
             x[i] *= factor;

@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 /// <summary>The gate behind full attention: y *= sigmoid(gate), the gate being the second half of each head of the query projection.</summary>
@@ -48,7 +50,18 @@ public static unsafe partial class OutputGate
             {
                 float* y = Y + head * HeadDim;
                 float* gate = QGate + (2 * head + 1) * HeadDim;
-                Scalar(y, gate, HeadDim);
+                switch (Isa)
+                {
+                    case Isa.Avx512:
+                        Vector<Lanes512, Vector512<float>>(y, gate, HeadDim);
+                        break;
+                    case Isa.Avx2:
+                        Vector<Lanes256, Vector256<float>>(y, gate, HeadDim);
+                        break;
+                    default:
+                        Scalar(y, gate, HeadDim);
+                        break;
+                }
             }
         }
     }

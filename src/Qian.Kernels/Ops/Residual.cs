@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 /// <summary>The residual stream: x += y.</summary>
@@ -25,7 +27,18 @@ public static unsafe partial class Residual
         public readonly void Run(int chunkIndex)
         {
             long first = Split.First(chunkIndex), count = Split.End(chunkIndex) - first;
-            Scalar(X + first, Y + first, count);
+            switch (Isa)
+            {
+                case Isa.Avx512:
+                    Vector<Lanes512, Vector512<float>>(X + first, Y + first, count);
+                    break;
+                case Isa.Avx2:
+                    Vector<Lanes256, Vector256<float>>(X + first, Y + first, count);
+                    break;
+                default:
+                    Scalar(X + first, Y + first, count);
+                    break;
+            }
         }
     }
 

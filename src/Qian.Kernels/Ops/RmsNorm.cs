@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 /// <summary>Root-mean-square norm over contiguous rows: y = x / sqrt(mean(x²) + ε) · w.</summary>
@@ -46,17 +48,25 @@ public static unsafe partial class RmsNorm
             {
                 float* x = X + row * Width;
                 float* y = Y + row * Width;
-                ScalarRow(x, Weight, Epsilon, y, Width);
+                switch (Isa)
+                {
+                    case Isa.Avx512:
+                        Row<Lanes512, Vector512<float>>(x, Weight, Epsilon, y, Width);
+                        break;
+                    case Isa.Avx2:
+                        Row<Lanes256, Vector256<float>>(x, Weight, Epsilon, y, Width);
+                        break;
+                    default:
+                        ScalarRow(x, Weight, Epsilon, y, Width);
+                        break;
+                }
             }
         }
     }
 
-    // The sum is kept in double: it is the definition, and thousands of squares added one by one in float drift.
     private static void ScalarRow(float* x, float* weight, float epsilon, float* y, int width)
     {
-        double sum = 0;
-        for (int i = 0; i < width; i++)
-            sum += (double)x[i] * x[i];
+        double sum = SumOfSquares.Scalar(x, width);
         float inverse = (float)(1 / Math.Sqrt(sum / width + epsilon));
         for (int i = 0; i < width; i++)
             y[i] = x[i] * inverse * weight[i];

@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 /// <summary>Mixture of experts: which experts a row goes to, and the weighted sum of what comes back.</summary>
@@ -38,7 +40,19 @@ public static unsafe partial class Router
         for (long t = 0; t < rowCount; t++)
         {
             float* source = logits.Pointer + t * expertCount;
-            ScalarSoftmax(source, row, expertCount);
+            switch (isa)
+            {
+                case Isa.Avx512:
+                    Softmax<Lanes512, Vector512<float>>(source, row, expertCount);
+                    break;
+                case Isa.Avx2:
+                    Softmax<Lanes256, Vector256<float>>(source, row, expertCount);
+                    break;
+                default:
+                    ScalarSoftmax(source, row, expertCount);
+                    break;
+            }
+
             if (probabilities.Length != 0)
                 Buffer.MemoryCopy(row, probabilities.Pointer + t * expertCount, expertCount * sizeof(float), expertCount * sizeof(float));
             Select(row, expertCount, indices.Slice(checked((int)(t * k)), k), weights.Pointer + t * k);
@@ -100,7 +114,19 @@ public static unsafe partial class Router
                 float* experts = ExpertOutput + row * K * Width;
                 float* weights = Weights + row * K;
                 float gate = Activation.Sigmoid(SharedGate[row]);
-                ScalarCombine(experts, weights, Shared + row * Width, gate, Y + row * Width, K, Width);
+                float* shared = Shared + row * Width, y = Y + row * Width;
+                switch (Isa)
+                {
+                    case Isa.Avx512:
+                        CombineRow<Lanes512, Vector512<float>>(experts, weights, shared, gate, y, K, Width);
+                        break;
+                    case Isa.Avx2:
+                        CombineRow<Lanes256, Vector256<float>>(experts, weights, shared, gate, y, K, Width);
+                        break;
+                    default:
+                        ScalarCombine(experts, weights, shared, gate, y, K, Width);
+                        break;
+                }
             }
         }
     }

@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 /// <summary>The MLP's gate: y = silu(gate) ⊙ up.</summary>
@@ -34,7 +36,18 @@ public static unsafe partial class SwiGlu
         public readonly void Run(int chunkIndex)
         {
             long first = Split.First(chunkIndex), count = Split.End(chunkIndex) - first;
-            Scalar(Gate + first, Up + first, Y + first, count);
+            switch (Isa)
+            {
+                case Isa.Avx512:
+                    Vector<Lanes512, Vector512<float>>(Gate + first, Up + first, Y + first, count);
+                    break;
+                case Isa.Avx2:
+                    Vector<Lanes256, Vector256<float>>(Gate + first, Up + first, Y + first, count);
+                    break;
+                default:
+                    Scalar(Gate + first, Up + first, Y + first, count);
+                    break;
+            }
         }
     }
 
