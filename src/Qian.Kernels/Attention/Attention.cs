@@ -62,6 +62,12 @@ public static unsafe partial class Attention
         var call = new AttentionCall(shape, kv, q.Pointer, blocks, layerIndex, firstToken, rowCount, y.Pointer, scratch);
         switch (isa)
         {
+            case Isa.Avx512:
+                ApplyTiled<Avx512AttentionTier>(call, team);
+                break;
+            case Isa.Avx2:
+                ApplyTiled<Avx2AttentionTier>(call, team);
+                break;
             default:
                 ApplyScalar(call, team);
                 break;
