@@ -38,11 +38,9 @@ public sealed class AttentionTests
                 int tokenCount = 530 + variant;
                 using var c = new AttentionCase(new AttentionShape(heads, kvHeads, headDim), tokenCount, 16 << variant, types, seed: headDim + variant);
                 c.Write(0, tokenCount, team);
-                foreach (int rowCount in new[] { 1, 5, 23 })
-                {
-                    float[] expected = c.Attend(Isa.Scalar, tokenCount - rowCount, rowCount, 2);
-                    AssertNear(expected, c.Attend(isa, tokenCount - rowCount, rowCount, 2), 1e-5);
-                }
+                float[] expected = c.Attend(Isa.Scalar, tokenCount - 13, 13, 2);
+                foreach (int rowCount in new[] { 1, 5, 13 })
+                    AssertNear(expected[^(rowCount * c.QueryWidth)..], c.Attend(isa, tokenCount - rowCount, rowCount, 2), 1e-5);
             }
         }
     }
