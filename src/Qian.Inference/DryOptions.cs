@@ -32,7 +32,7 @@ public sealed record DryOptions
         for (int index = 0; index < SequenceBreakers.Count; index++)
         {
             if (string.IsNullOrEmpty(SequenceBreakers[index]))
-                throw SamplingOptions.Bad($"Dry.SequenceBreakers[{index}]", "a string that is not empty", "none");
+                throw SamplingOptions.Bad($"Dry.SequenceBreakers[{index}]", "a string that is not empty", SequenceBreakers[index] is null ? "null" : "an empty string");
         }
     }
 }
