@@ -159,22 +159,19 @@ internal static class JinjaJson
     private static void WriteMapping(
         JinjaMapping mapping, JinjaTextBuilder output, JinjaBudget budget, JinjaJsonForm form, int level)
     {
-        var order = new int[mapping.Count];
-        for (int i = 0; i < order.Length; i++)
+        var keys = new JinjaValue[mapping.Count];
+        for (int i = 0; i < keys.Length; i++)
         {
-            order[i] = i;
+            keys[i] = mapping.KeyAt(i);
         }
 
-        if (form.SortKeys)
-        {
-            Array.Sort(order, (a, b) => JinjaOperators.Order(mapping.KeyAt(a), mapping.KeyAt(b), budget));
-        }
-
+        int[]? order = form.SortKeys ? JinjaSort.Order(keys, isReversed: false, budget) : null;
         output.Append("{", isTemplate: false);
-        for (int i = 0; i < order.Length; i++)
+        for (int i = 0; i < keys.Length; i++)
         {
             Separate(output, i, form, level + 1);
-            JinjaValue key = mapping.KeyAt(order[i]);
+            int index = order?[i] ?? i;
+            JinjaValue key = keys[index];
             JinjaText name = key.Kind switch
             {
                 JinjaKind.Text => key.Text,
@@ -185,10 +182,10 @@ internal static class JinjaJson
             };
             WriteText(name, output, form);
             output.Append(form.KeySeparator, isTemplate: false);
-            Write(mapping.ValueAt(order[i]), output, budget, form, level + 1);
+            Write(mapping.ValueAt(index), output, budget, form, level + 1);
         }
 
-        Close(output, order.Length, form, level, "}");
+        Close(output, keys.Length, form, level, "}");
     }
 
     private static void Separate(JinjaTextBuilder output, int index, JinjaJsonForm form, int level)

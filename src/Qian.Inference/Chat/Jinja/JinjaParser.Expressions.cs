@@ -212,7 +212,7 @@ internal sealed partial class JinjaParser
                     "true" or "True" => new ConstantNode(token.Line, JinjaValue.True),
                     "false" or "False" => new ConstantNode(token.Line, JinjaValue.False),
                     "none" or "None" => new ConstantNode(token.Line, JinjaValue.None),
-                    _ => new NameNode(token.Line, token.Text),
+                    _ => Used(token),
                 };
             case JinjaTokenKind.Text:
                 string text = token.Text;
@@ -239,6 +239,12 @@ internal sealed partial class JinjaParser
             default:
                 throw Error($"unexpected '{token.Text}'", token.Line);
         }
+    }
+
+    private NameNode Used(JinjaToken name)
+    {
+        _usedNames.Add(name.Text);
+        return new NameNode(name.Line, name.Text);
     }
 
     private ListNode ParseList(int line)

@@ -15,6 +15,8 @@ internal sealed partial class JinjaParser
     private readonly List<JinjaToken> _tokens;
     private int _at;
     private int _depth;
+    private readonly HashSet<string> _usedNames = [];
+    private readonly HashSet<string> _assignedNames = ["loop", "caller", CaptureName];
     private int _loopDepth;
 
     private JinjaParser(List<JinjaToken> tokens)
@@ -24,10 +26,13 @@ internal sealed partial class JinjaParser
 
     private JinjaToken Current => _tokens[_at];
 
-    public static BlockNode Parse(string source)
+    // variables: the names that the template reads and nowhere sets itself, functions included.
+    public static BlockNode Parse(string source, out IReadOnlyList<string> variables)
     {
         var parser = new JinjaParser(JinjaLexer.Tokenize(source));
         BlockNode template = parser.ParseBody([]);
+        parser._usedNames.ExceptWith(parser._assignedNames);
+        variables = [.. parser._usedNames.Order(StringComparer.Ordinal)];
         return template;
     }
 
@@ -200,6 +205,7 @@ internal sealed partial class JinjaParser
     private MacroNode ParseMacro(int line)
     {
         string name = ExpectName().Text;
+        _assignedNames.Add(name);
         (List<string> parameters, List<JinjaExpression?> defaults) = ParseSignature();
         BlockEnd();
         return new MacroNode(line, name, parameters, defaults, ParseOwnBody("endmacro"));
@@ -249,6 +255,7 @@ internal sealed partial class JinjaParser
 
             hasDefault |= value is not null;
             parameters.Add(name.Text);
+            _assignedNames.Add(name.Text);
             defaults.Add(value);
         }
 
@@ -294,6 +301,11 @@ internal sealed partial class JinjaParser
         }
 
         string? attribute = allowsAttribute && TakeOperator(".") ? ExpectName().Text : null;
+        if (attribute is null)
+        {
+            _assignedNames.Add(name.Text);
+        }
+
         return new TargetNode(name.Line, name.Text, attribute, null);
     }
 

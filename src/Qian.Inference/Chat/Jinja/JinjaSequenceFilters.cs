@@ -184,32 +184,16 @@ internal static class JinjaSequenceFilters
             Sorted(pairs, pair => SortKey(pair.List.Items[position], null, isCaseSensitive, arguments), isReversed, arguments.Budget));
     }
 
-    // Stable, also when reversed, as Python's sort is.
     private static JinjaValue[] Sorted(
         IReadOnlyList<JinjaValue> items, Func<JinjaValue, JinjaValue> keyOf, bool isReversed, JinjaBudget budget)
     {
         var keys = new JinjaValue[items.Count];
-        var order = new int[items.Count];
         for (int i = 0; i < keys.Length; i++)
         {
             keys[i] = keyOf(items[i]);
-            order[i] = i;
         }
 
-        Comparison<int> compare = (a, b) =>
-        {
-            int byKey = JinjaOperators.Order(keys[a], keys[b], budget);
-            return byKey == 0 ? a.CompareTo(b) : isReversed ? -byKey : byKey;
-        };
-        try
-        {
-            Array.Sort(order, compare);
-        }
-        catch (InvalidOperationException wrapped) when (wrapped.InnerException is TemplateException failure)
-        {
-            throw failure;
-        }
-
+        int[] order = JinjaSort.Order(keys, isReversed, budget);
         var sorted = new JinjaValue[items.Count];
         for (int i = 0; i < sorted.Length; i++)
         {
