@@ -1,4 +1,4 @@
-namespace Qian.Inference.Text;
+namespace Qian.Inference.Formats;
 
 // Which regular expression cuts text into the pieces that byte pairs are merged within.
 internal enum PreTokenizer

@@ -1,4 +1,4 @@
-namespace Qian.Inference.Text;
+namespace Qian.Inference.Formats;
 
 // Makes up a vocabulary of any size for models with random weights: the 256 bytes, then merges that ordinary text really uses, then the family's
 // added tokens, then padding rows. Deterministic. The merges grow level by level from common pieces (letter n-grams with the frequent letters

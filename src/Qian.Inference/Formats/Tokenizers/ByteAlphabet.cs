@@ -1,4 +1,4 @@
-namespace Qian.Inference.Text;
+namespace Qian.Inference.Formats;
 
 // The GPT-2 byte alphabet: each byte as one printable character, so that vocabularies can be written as text. Printable Latin-1 stands for
 // itself; the other 68 bytes, in order, are U+0100 to U+0143.

@@ -1,6 +1,6 @@
 using System.Globalization;
 
-namespace Qian.Inference.Text;
+namespace Qian.Inference.Formats;
 
 // A merge rule: tokens left and right, side by side, become result. The position in its array is its rank.
 internal readonly record struct MergeRule(int Left, int Right, int Result);
@@ -13,6 +13,9 @@ internal readonly record struct AddedToken(int Id, string Text, bool IsControl);
 // Knows the rules that make a vocabulary consistent; knows no file format, save the plain values that GGUF keeps.
 internal sealed class TokenizerSpec
 {
+    // Ids and ranks of merges fit 21 bits in the tables made from this.
+    public const int MaxMergeCount = (1 << 21) - 1;
+
     // Above any vocabulary of the family (248,320 rows) with room to spare; bounds what a hostile file can make us allocate.
     public const int MaxRowCount = 1 << 20;
 
@@ -182,9 +185,9 @@ internal sealed class TokenizerSpec
 
     private void CheckMerges()
     {
-        if (Merges.Length >= MergeTable.MaxCount)
+        if (Merges.Length >= MaxMergeCount)
         {
-            throw new BadModelFileException($"The tokenizer has {Merges.Length} merges; fewer than {MergeTable.MaxCount} are supported.");
+            throw new BadModelFileException($"The tokenizer has {Merges.Length} merges; fewer than {MaxMergeCount} are supported.");
         }
 
         foreach (MergeRule merge in Merges)

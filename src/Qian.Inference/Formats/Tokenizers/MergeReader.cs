@@ -1,4 +1,4 @@
-namespace Qian.Inference.Text;
+namespace Qian.Inference.Formats;
 
 // Turns merges written as text into rules over ids, so that the texts need not be kept.
 internal static class MergeReader
@@ -29,12 +29,12 @@ internal static class MergeReader
 
     public static MergeRule Resolve(Dictionary<string, int> idOfPiece, ReadOnlySpan<char> left, ReadOnlySpan<char> right, int rank)
     {
-        var joined = new PooledList<char>(left.Length + right.Length);
-        joined.AddRange(left);
-        joined.AddRange(right);
-        var rule = new MergeRule(Find(idOfPiece, left, rank), Find(idOfPiece, right, rank), Find(idOfPiece, joined.Span, rank));
-        joined.Dispose();
-        return rule;
+        // Checked first, so that what is joined is no longer than two tokens.
+        int leftId = Find(idOfPiece, left, rank), rightId = Find(idOfPiece, right, rank);
+        Span<char> joined = left.Length + right.Length <= 512 ? stackalloc char[left.Length + right.Length] : new char[left.Length + right.Length];
+        left.CopyTo(joined);
+        right.CopyTo(joined[left.Length..]);
+        return new MergeRule(leftId, rightId, Find(idOfPiece, joined, rank));
     }
 
     public static Dictionary<string, int> IndexPieces(string?[] pieces)

@@ -1,6 +1,6 @@
 using System.Text.Json;
 
-namespace Qian.Inference.Text;
+namespace Qian.Inference.Formats;
 
 // A JSON value of a hostile file together with where it stands, so that every disappointment is one BadModelFileException that names it.
 internal readonly struct JsonNodeView

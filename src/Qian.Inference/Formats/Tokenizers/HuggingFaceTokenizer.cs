@@ -1,7 +1,7 @@
 using System.Text;
 using System.Text.Json;
 
-namespace Qian.Inference.Text;
+namespace Qian.Inference.Formats;
 
 // Reads the tokenizer of a Hugging Face folder: tokenizer.json, or vocab.json with merges.txt, and on top of either the added tokens and special
 // ids of tokenizer_config.json (which lists tokens that tokenizer.json lacks). Whatever would change the ids and is not of this family is refused,

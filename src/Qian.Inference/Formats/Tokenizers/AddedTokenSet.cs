@@ -1,4 +1,4 @@
-namespace Qian.Inference.Text;
+namespace Qian.Inference.Formats;
 
 // Collects added tokens from the files of a Hugging Face folder, which repeat each other and must agree.
 internal sealed class AddedTokenSet
