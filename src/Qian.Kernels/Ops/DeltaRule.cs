@@ -160,7 +160,19 @@ public static unsafe partial class DeltaRule
                 if (valueHead >= Data.Shape.ValueHeads)
                     return;
                 Head head = Data.HeadAt(valueHead);
-                ScalarChunks(head, new ChunkBuffers(slot, Data.Shape));
+                var buffers = new ChunkBuffers(slot, Data.Shape);
+                switch (Isa)
+                {
+                    case Isa.Avx512:
+                        Chunks<Lanes512, Vector512<float>>(head, buffers);
+                        break;
+                    case Isa.Avx2:
+                        Chunks<Lanes256, Vector256<float>>(head, buffers);
+                        break;
+                    default:
+                        ScalarChunks(head, buffers);
+                        break;
+                }
             }
         }
     }

@@ -20,45 +20,73 @@ public sealed unsafe class DeltaScratch : IDisposable
     /// <summary>The shape it was made for.</summary>
     public DeltaShape Shape { get; }
 
-    /// <summary>Native bytes held.</summary>
+    /// <summary>Native bytes held: 242 KiB per thread where keys and values are 128 wide.</summary>
     public long Bytes => _buffer.Bytes;
 
     internal int SlotCount { get; }
 
     internal long SlotFloats { get; }
 
-    internal float* Pointer => _buffer.AllFloats.Pointer;
+    internal float* Pointer => (float*)_buffer.Pointer;
 
     /// <summary>Frees the memory.</summary>
     public void Dispose() => _buffer.Dispose();
 }
 
 /// <summary>
-/// One slot cut into the buffers of a chunk (C = <see cref="DeltaRule.ChunkRows"/> rows). Every buffer starts on a 64-byte border;
-/// value columns are rounded up to whole panels of the widest tier.
+/// One slot cut into the buffers of a chunk of C = <see cref="DeltaRule.ChunkRows"/> rows. A panel is a matrix of few columns, as
+/// wide as the tier likes (up to <see cref="MaxPanelWidth"/>), stored by itself so that a column block of a wide matrix lies
+/// together in the first-level cache. Every buffer starts on a 64-byte border. The scalar tier uses the same memory unpanelled.
 /// </summary>
 internal readonly unsafe struct ChunkBuffers
 {
+    public const int MaxPanelWidth = 64;
+
+    // Rows are worked on in fours.
+    private const int RowGranule = 4;
     private const int Rows = DeltaRule.ChunkRows;
-    private const int Granule = 64;
 
-    /// <summary>G_i, the running sums of g: [C] doubles.</summary>
-    public readonly double* LogDecay;
+    /// <summary>G_i, the running sums of g, as a float and what the float leaves over: [C] each.</summary>
+    public readonly float* LogDecay, LogDecayRest;
 
-    /// <summary>[2C, padded ValueDim]: V' over the output.</summary>
-    public readonly float* Products;
+    /// <summary>e^{G_i} and e^{G_last − G_i}: [C] each.</summary>
+    public readonly float* Decay, DecayToEnd;
+
+    /// <summary>Keys, then queries: [2C, KeyDim].</summary>
+    public readonly float* Inputs;
+
+    /// <summary>Keys with a column per row: panels of [KeyDim, panel width], C columns in all.</summary>
+    public readonly float* TurnedKeys;
+
+    /// <summary>−β_i (k_i·k_j) e^{G_i−G_j}, then (q_i·k_j) e^{G_i−G_j}: [2C, C], lower triangles.</summary>
+    public readonly float* Scores;
+
+    /// <summary>V' of the panel in work: [C, panel width]. For the scalar tier all of V': [C, ValueDim].</summary>
+    public readonly float* Values;
+
+    /// <summary>The state in panels of [KeyDim rounded up to fours, panel width].</summary>
+    public readonly float* State;
 
     public ChunkBuffers(float* slot, in DeltaShape shape)
     {
-        LogDecay = (double*)slot;
-        Products = slot + 2 * Rows;
+        LogDecay = slot;
+        LogDecayRest = LogDecay + Rows;
+        Decay = LogDecayRest + Rows;
+        DecayToEnd = Decay + Rows;
+        Inputs = DecayToEnd + Rows;
+        TurnedKeys = Inputs + 2 * Rows * (long)shape.KeyDim;
+        Scores = TurnedKeys + Rows * (long)shape.KeyDim;
+        Values = Scores + 2 * Rows * Rows;
+        State = Values + Rows * PaddedColumns(shape);
     }
+
+    public static int PaddedRows(int keyDim) => (keyDim + RowGranule - 1) / RowGranule * RowGranule;
 
     public static long Floats(in DeltaShape shape)
     {
-        long columns = RoundUp(shape.ValueDim);
-        return 2 * Rows + 2 * Rows * columns;
+        long small = 4L * Rows + 3L * Rows * shape.KeyDim + 2L * Rows * Rows;
+        return small + (Rows + PaddedRows(shape.KeyDim)) * PaddedColumns(shape);
     }
 
-    private static long RoundUp(int count) => ((long)count + Granule - 1) / Granule * Granule;
+    private static long PaddedColumns(in DeltaShape shape) => ((long)shape.ValueDim + MaxPanelWidth - 1) / MaxPanelWidth * MaxPanelWidth;
 }
