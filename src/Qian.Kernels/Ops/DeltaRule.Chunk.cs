@@ -2,38 +2,52 @@ using System.Runtime.CompilerServices;
 
 namespace Qian.Kernels;
 
-// The chunked form in lanes, for one value head; the algebra is written out above the scalar one. After the key and query products
-// of a chunk are known, columns of the state are independent of each other: all the rest runs panel by panel
-// (two vectors wide), so that a panel of the state and of V' stay in the first-level cache from the first product to the update.
-// Everything is tiles of four rows by two vectors that live in registers; a tile of V' is read, substituted and stored in one
-// go. Rows of a tile never mix except downwards, so a row depends on nothing behind it; rows behind the last one are
-// computed from stale scratch and never read.
+// The chunked form in lanes, for value heads that read one key head; the algebra is written out above the scalar one. The products
+// k·k and q·k of a chunk are taken once for all of them. After that, columns of a state are independent of each other: the rest runs
+// panel by panel (two vectors wide), so that a panel of the state and of V' stay in the first-level cache from the first
+// product to the update. Everything is tiles of four rows by two vectors that live in registers; a tile of V' is read,
+// substituted and stored in one go. Rows of a tile mix only downwards, so a row depends on nothing behind it; rows behind the
+// last one are computed from stale scratch and never read.
 public static unsafe partial class DeltaRule
 {
-    private static void Chunks<TLanes, TVec>(in Head head, in ChunkBuffers buffers) where TLanes : struct, ILanes<TVec> where TVec : struct
+    private static void Chunks<TLanes, TVec>(in HeadUnit heads, in ChunkBuffers buffers) where TLanes : struct, ILanes<TVec> where TVec : struct
     {
+        for (int i = 0; i < heads.Count; i++)
+            MoveState<TLanes, TVec>(heads[i], buffers.States + i * buffers.StateFloats, load: true);
+
         int panelWidth = 2 * TLanes.Count;
-        long panelFloats = (long)ChunkBuffers.PaddedRows(head.KeyDim) * panelWidth;
-        MoveState<TLanes, TVec>(head, buffers.State, panelFloats, load: true);
-        for (int start = 0; start < head.RowCount; start += ChunkRows)
+        for (int start = 0; start < heads.Data.RowCount; start += ChunkRows)
         {
-            var chunk = new ChunkOfHead(head, start);
-            PackInputs(chunk, head.KeyDim, panelWidth, buffers);
-            Decays<TLanes, TVec>(chunk, buffers);
-            Scores<TLanes, TVec>(chunk, head.KeyDim, buffers);
-            float* state = buffers.State;
-            for (int column = 0; column < head.ValueDim; column += panelWidth, state += panelFloats)
+            for (int i = 0; i < heads.Count; i++)
             {
-                for (int row = 0; row < chunk.RowCount; row += 4)
-                    ValueTile<TLanes, TVec>(chunk, head.KeyDim, head.ValueDim, buffers, state, row, column);
-                for (int row = 0; row < chunk.RowCount; row += 4)
-                    OutputTile<TLanes, TVec>(chunk, head.KeyDim, head.ValueDim, buffers, state, row, column);
-                UpdateState<TLanes, TVec>(chunk, head.KeyDim, buffers, state);
+                Head head = heads[i];
+                var chunk = new ChunkOfHead(head, start);
+                if (i == 0)
+                {
+                    PackInputs(chunk, head.KeyDim, panelWidth, buffers);
+                    Products<TLanes, TVec>(chunk.RowCount, head.KeyDim, buffers);
+                }
+
+                Decays<TLanes, TVec>(chunk, buffers);
+                Scores<TLanes, TVec>(chunk, buffers);
+                float* state = buffers.States + i * buffers.StateFloats;
+                for (int column = 0; column < head.ValueDim; column += panelWidth, state += PanelFloats<TLanes, TVec>(head.KeyDim))
+                {
+                    for (int row = 0; row < chunk.RowCount; row += 4)
+                        ValueTile<TLanes, TVec>(chunk, head.KeyDim, head.ValueDim, buffers, state, row, column);
+                    for (int row = 0; row < chunk.RowCount; row += 4)
+                        OutputTile<TLanes, TVec>(chunk, head.KeyDim, head.ValueDim, buffers, state, row, column);
+                    UpdateState<TLanes, TVec>(chunk, head.KeyDim, buffers, state);
+                }
             }
         }
 
-        MoveState<TLanes, TVec>(head, buffers.State, panelFloats, load: false);
+        for (int i = 0; i < heads.Count; i++)
+            MoveState<TLanes, TVec>(heads[i], buffers.States + i * buffers.StateFloats, load: false);
     }
+
+    private static long PanelFloats<TLanes, TVec>(int keyDim) where TLanes : struct, ILanes<TVec> where TVec : struct =>
+        ChunkBuffers.PaddedRows(keyDim) * 2L * TLanes.Count;
 
     /// <summary>The rows of one chunk: pointers to its first row, strides from row to row.</summary>
     private readonly struct ChunkOfHead
@@ -60,10 +74,10 @@ public static unsafe partial class DeltaRule
         public int Existing(int row) => Math.Min(row, RowCount - 1);
     }
 
-    private static void MoveState<TLanes, TVec>(in Head head, float* panel, long panelFloats, bool load) where TLanes : struct, ILanes<TVec> where TVec : struct
+    private static void MoveState<TLanes, TVec>(in Head head, float* panel, bool load) where TLanes : struct, ILanes<TVec> where TVec : struct
     {
         int width = TLanes.Count;
-        for (int column = 0; column < head.ValueDim; column += 2 * width, panel += panelFloats)
+        for (int column = 0; column < head.ValueDim; column += 2 * width, panel += PanelFloats<TLanes, TVec>(head.KeyDim))
         {
             int left = Math.Min(head.ValueDim - column, width), right = Math.Clamp(head.ValueDim - column - width, 0, width);
             for (int d = 0; d < head.KeyDim; d++)
@@ -127,47 +141,50 @@ public static unsafe partial class DeltaRule
         return Activation.Exp<TLanes, TVec>(TLanes.Add(difference, rest));
     }
 
-    private static void Scores<TLanes, TVec>(in ChunkOfHead chunk, int keyDim, in ChunkBuffers buffers) where TLanes : struct, ILanes<TVec> where TVec : struct
+    private static void Products<TLanes, TVec>(int rowCount, int keyDim, in ChunkBuffers buffers) where TLanes : struct, ILanes<TVec> where TVec : struct
     {
-        int panelWidth = 2 * TLanes.Count;
-        for (int row = 0; row < chunk.RowCount; row += 4)
+        for (int row = 0; row < rowCount; row += 4)
         {
-            for (int column = 0; column < row + 4; column += panelWidth)
+            for (int column = 0; column < row + 4; column += 2 * TLanes.Count)
             {
                 float* keys = buffers.TurnedKeys + (long)column * keyDim;
-                ScoreTile<TLanes, TVec>(buffers.Inputs + (long)row * keyDim, keyDim, keys, buffers.Scores + row * ChunkRows + column);
-                ScoreTile<TLanes, TVec>(buffers.Inputs + (long)(ChunkRows + row) * keyDim, keyDim, keys, buffers.Scores + (ChunkRows + row) * ChunkRows + column);
-            }
-        }
-
-        for (int row = 0; row < chunk.RowCount; row++)
-        {
-            TVec minusBeta = TLanes.Broadcast(-chunk.Beta[row * chunk.GateStride]);
-            float* keyScores = buffers.Scores + row * ChunkRows;
-            float* queryScores = keyScores + ChunkRows * ChunkRows;
-            for (int column = 0; column <= row; column += TLanes.Count)
-            {
-                TVec decay = DecayBetween<TLanes, TVec>(buffers, row, column);
-                TLanes.Store(keyScores + column, TLanes.Multiply(TLanes.Multiply(TLanes.Load(keyScores + column), decay), minusBeta));
-                TLanes.Store(queryScores + column, TLanes.Multiply(TLanes.Load(queryScores + column), decay));
+                float* products = buffers.Products + row * ChunkRows + column;
+                ProductTile<TLanes, TVec>(buffers.Inputs + (long)row * keyDim, keyDim, keys, products);
+                ProductTile<TLanes, TVec>(buffers.Inputs + (long)(ChunkRows + row) * keyDim, keyDim, keys, products + ChunkRows * ChunkRows);
             }
         }
     }
 
-    private static void ScoreTile<TLanes, TVec>(float* rows, int keyDim, float* keys, float* scores) where TLanes : struct, ILanes<TVec> where TVec : struct
+    private static void Scores<TLanes, TVec>(in ChunkOfHead chunk, in ChunkBuffers buffers) where TLanes : struct, ILanes<TVec> where TVec : struct
+    {
+        for (int row = 0; row < chunk.RowCount; row++)
+        {
+            TVec minusBeta = TLanes.Broadcast(-chunk.Beta[row * chunk.GateStride]);
+            int queries = ChunkRows * ChunkRows;
+            float* products = buffers.Products + row * ChunkRows, scores = buffers.Scores + row * ChunkRows;
+            for (int column = 0; column <= row; column += TLanes.Count)
+            {
+                TVec decay = DecayBetween<TLanes, TVec>(buffers, row, column);
+                TLanes.Store(scores + column, TLanes.Multiply(TLanes.Multiply(TLanes.Load(products + column), decay), minusBeta));
+                TLanes.Store(scores + queries + column, TLanes.Multiply(TLanes.Load(products + queries + column), decay));
+            }
+        }
+    }
+
+    private static void ProductTile<TLanes, TVec>(float* rows, int keyDim, float* keys, float* products) where TLanes : struct, ILanes<TVec> where TVec : struct
     {
         TVec a0 = TLanes.Zero, a1 = TLanes.Zero, b0 = TLanes.Zero, b1 = TLanes.Zero;
         TVec c0 = TLanes.Zero, c1 = TLanes.Zero, d0 = TLanes.Zero, d1 = TLanes.Zero;
         MultiplyTile<TLanes, TVec>(rows, keyDim, 1, keys, keyDim, ref a0, ref a1, ref b0, ref b1, ref c0, ref c1, ref d0, ref d1);
         int width = TLanes.Count;
-        TLanes.Store(scores, a0);
-        TLanes.Store(scores + width, a1);
-        TLanes.Store(scores + ChunkRows, b0);
-        TLanes.Store(scores + ChunkRows + width, b1);
-        TLanes.Store(scores + 2 * ChunkRows, c0);
-        TLanes.Store(scores + 2 * ChunkRows + width, c1);
-        TLanes.Store(scores + 3 * ChunkRows, d0);
-        TLanes.Store(scores + 3 * ChunkRows + width, d1);
+        TLanes.Store(products, a0);
+        TLanes.Store(products + width, a1);
+        TLanes.Store(products + ChunkRows, b0);
+        TLanes.Store(products + ChunkRows + width, b1);
+        TLanes.Store(products + 2 * ChunkRows, c0);
+        TLanes.Store(products + 2 * ChunkRows + width, c1);
+        TLanes.Store(products + 3 * ChunkRows, d0);
+        TLanes.Store(products + 3 * ChunkRows + width, d1);
     }
 
     // V' of four rows: β (v − e^G kᵀS), less what the rows above contribute.

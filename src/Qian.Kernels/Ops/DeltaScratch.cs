@@ -20,7 +20,7 @@ public sealed unsafe class DeltaScratch : IDisposable
     /// <summary>The shape it was made for.</summary>
     public DeltaShape Shape { get; }
 
-    /// <summary>Native bytes held: 242 KiB per thread where keys and values are 128 wide.</summary>
+    /// <summary>Native bytes held: 385 KiB per thread with keys and values 128 wide and three value heads to a key head.</summary>
     public long Bytes => _buffer.Bytes;
 
     internal int SlotCount { get; }
@@ -58,14 +58,20 @@ internal readonly unsafe struct ChunkBuffers
     /// <summary>Keys with a column per row: panels of [KeyDim, panel width], C columns in all.</summary>
     public readonly float* TurnedKeys;
 
+    /// <summary>k_i·k_j, then q_i·k_j: [2C, C], lower triangles.</summary>
+    public readonly float* Products;
+
     /// <summary>−β_i (k_i·k_j) e^{G_i−G_j}, then (q_i·k_j) e^{G_i−G_j}: [2C, C], lower triangles.</summary>
     public readonly float* Scores;
 
     /// <summary>V' of the panel in work: [C, panel width]. For the scalar tier all of V': [C, ValueDim].</summary>
     public readonly float* Values;
 
-    /// <summary>The state in panels of [KeyDim rounded up to fours, panel width].</summary>
-    public readonly float* State;
+    /// <summary>The states of the value heads in work, <see cref="StateFloats"/> each, in panels of [KeyDim rounded up to fours, panel width].</summary>
+    public readonly float* States;
+
+    /// <summary>Floats of one value head in <see cref="States"/>.</summary>
+    public readonly long StateFloats;
 
     public ChunkBuffers(float* slot, in DeltaShape shape)
     {
@@ -75,18 +81,22 @@ internal readonly unsafe struct ChunkBuffers
         DecayToEnd = Decay + Rows;
         Inputs = DecayToEnd + Rows;
         TurnedKeys = Inputs + 2 * Rows * (long)shape.KeyDim;
-        Scores = TurnedKeys + Rows * (long)shape.KeyDim;
+        Products = TurnedKeys + Rows * (long)shape.KeyDim;
+        Scores = Products + 2 * Rows * Rows;
         Values = Scores + 2 * Rows * Rows;
-        State = Values + Rows * PaddedColumns(shape);
+        States = Values + Rows * PaddedColumns(shape);
+        StateFloats = PaddedState(shape);
     }
 
     public static int PaddedRows(int keyDim) => (keyDim + RowGranule - 1) / RowGranule * RowGranule;
 
     public static long Floats(in DeltaShape shape)
     {
-        long small = 4L * Rows + 3L * Rows * shape.KeyDim + 2L * Rows * Rows;
-        return small + (Rows + PaddedRows(shape.KeyDim)) * PaddedColumns(shape);
+        long small = 4L * Rows + 3L * Rows * shape.KeyDim + 4L * Rows * Rows;
+        return small + Rows * PaddedColumns(shape) + shape.ValueHeadsPerKeyHead * PaddedState(shape);
     }
+
+    private static long PaddedState(in DeltaShape shape) => PaddedRows(shape.KeyDim) * PaddedColumns(shape);
 
     private static long PaddedColumns(in DeltaShape shape) => ((long)shape.ValueDim + MaxPanelWidth - 1) / MaxPanelWidth * MaxPanelWidth;
 }
