@@ -27,6 +27,9 @@ internal readonly struct PanelLayout
     public const int BlockColumns = GroupColumns * BlockGroups;
     public const int StepBytes = 64;
 
+    // How far ahead of the quants being unpacked memory is asked for; 4 KiB is a fifth slower, 16 KiB no faster.
+    public const int PrefetchBytes = 8192;
+
     private PanelLayout(WeightType type, DotKind kind, int groupCount, int headBlockBytes, int quantGroupBytes)
     {
         Type = type;

@@ -33,6 +33,7 @@ internal static unsafe partial class PanelPacking
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PackScales(WeightType type, byte* source, byte* head, int r, int groupCount)
     {
         switch (type)
@@ -75,6 +76,7 @@ internal static unsafe partial class PanelPacking
         static abstract void Planes(byte* source, int group, byte* destination);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void FourRows<T>(byte** sources, byte* quants, int groupCount) where T : IRowGroups
     {
         byte* s0 = sources[0], s1 = sources[1], s2 = sources[2], s3 = sources[3];
@@ -134,12 +136,14 @@ internal static unsafe partial class PanelPacking
 
         public static int VectorCount => 1;
 
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static void Load(byte* source, int group, out Vector128<byte> first, out Vector128<byte> second)
         {
             first = Nibbles(source + 16 + 32 * (group / 2), high: (group & 1) != 0);
             second = default;
         }
 
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static void Planes(byte* source, int group, byte* destination)
         {
         }
@@ -151,12 +155,14 @@ internal static unsafe partial class PanelPacking
 
         public static int VectorCount => 1;
 
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static void Load(byte* source, int group, out Vector128<byte> first, out Vector128<byte> second)
         {
             first = Nibbles(source + 48 + 32 * (group / 2), high: (group & 1) != 0);
             second = default;
         }
 
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static void Planes(byte* source, int group, byte* destination)
         {
             uint* bits = (uint*)(source + 16);
@@ -173,12 +179,14 @@ internal static unsafe partial class PanelPacking
 
         public static int VectorCount => 1;
 
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static void Load(byte* source, int group, out Vector128<byte> first, out Vector128<byte> second)
         {
             first = Nibbles(source + 64 * (group / 4) + 32 * (group & 1), high: (group & 2) != 0);
             second = default;
         }
 
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static void Planes(byte* source, int group, byte* destination)
         {
             uint* pairs = (uint*)(source + 128 + 32 * (group / 4));
@@ -201,6 +209,7 @@ internal static unsafe partial class PanelPacking
 
         public static int VectorCount => 2;
 
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static void Load(byte* source, int group, out Vector128<byte> first, out Vector128<byte> second)
         {
             Vector128<byte> sign = Vector128.Create((byte)0x80);
@@ -208,6 +217,7 @@ internal static unsafe partial class PanelPacking
             second = Vector128.Load(source + 34 * group + 18) ^ sign;
         }
 
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static void Planes(byte* source, int group, byte* destination)
         {
         }

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
 
@@ -41,7 +42,7 @@ internal static unsafe partial class PanelPacking
             Packs = pack,
             Layout = pack ? PanelLayout.For(type, columnCount) : default,
             Own = own.Pointer,
-            Failure = new StrongBox(),
+            Failure = new FailureBox(),
         };
         team.Run(ref job, (rowCount + PanelLayout.PanelRows - 1) / PanelLayout.PanelRows);
         if (job.Failure.Exception is { } exception)
@@ -52,6 +53,8 @@ internal static unsafe partial class PanelPacking
     }
 
     // rows: up to 16 rows of the file format, one after another; missing ones become zero rows.
+    // Load-time code runs once: it must not wait for the JIT to find it hot.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PackPanel(in PanelLayout layout, byte* rows, long rowBytes, int rowCount, byte* panel)
     {
         byte* zeros = stackalloc byte[512];
@@ -95,7 +98,7 @@ internal static unsafe partial class PanelPacking
         }
     }
 
-    private sealed class StrongBox
+    private sealed class FailureBox
     {
         public volatile Exception? Exception;
     }
@@ -111,7 +114,7 @@ internal static unsafe partial class PanelPacking
         public bool Packs;
         public PanelLayout Layout;
         public byte* Own;
-        public StrongBox Failure;
+        public FailureBox Failure;
 
         public readonly void Run(int chunk)
         {

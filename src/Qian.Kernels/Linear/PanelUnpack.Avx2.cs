@@ -85,6 +85,7 @@ internal static unsafe class PanelUnpackAvx2
         Vector256<byte> low = Vector256.Create((byte)15);
         for (int g = 0; g < groupCount; g++, destination += 256)
         {
+            Prefetch(source, 256);
             for (int i = 0; i < 8; i++, source += 32, destination += 32)
             {
                 Vector256<byte> q = Vector256.Load(source);
@@ -101,6 +102,7 @@ internal static unsafe class PanelUnpackAvx2
         Vector256<byte> bit = Vector256.Create((byte)16);
         for (int g = 0; g < groupCount; g++, source += 320, destination += 512)
         {
+            Prefetch(source, 320);
             for (int half = 0; half < 64; half += 32)
             {
                 byte* to = destination + half;
@@ -127,6 +129,7 @@ internal static unsafe class PanelUnpackAvx2
         Vector256<byte> pair = Vector256.Create((byte)0x30);
         for (int g = 0; g < groupCount; g++, source += 384, destination += 512)
         {
+            Prefetch(source, 384);
             for (int half = 0; half < 64; half += 32)
             {
                 byte* to = destination + half;
@@ -152,6 +155,7 @@ internal static unsafe class PanelUnpackAvx2
         Vector256<byte> low = Vector256.Create((byte)15);
         for (int g = 0; g < groupCount; g++, destination += 512)
         {
+            Prefetch(source, 512);
             for (int i = 0; i < 16; i++, source += 32, destination += 32)
             {
                 Vector256<byte> q = Vector256.Load(source);
@@ -159,6 +163,15 @@ internal static unsafe class PanelUnpackAvx2
                 (Right(q, 4) & low).Store(destination + 512);
             }
         }
+    }
+
+    // A group further on. Unpacking reads in bursts between products, too irregular for the hardware's own prefetching: this
+    // nearly doubles the speed of a single row. Past the end of a panel it fetches the next one's head.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Prefetch(byte* source, int bytes)
+    {
+        for (int i = 0; i < bytes; i += 64)
+            Sse.Prefetch0(source + PanelLayout.PrefetchBytes + i);
     }
 
     // Shifts of 16-bit lanes: what crosses a byte is masked away by every caller.
