@@ -101,25 +101,16 @@ internal static unsafe partial class PanelPacking
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Transpose(Vector128<byte> r0, Vector128<byte> r1, Vector128<byte> r2, Vector128<byte> r3, byte* steps)
     {
-        (Vector128<uint> a, Vector128<uint> b) = (r0.AsUInt32(), r1.AsUInt32());
-        (Vector128<uint> c, Vector128<uint> d) = (r2.AsUInt32(), r3.AsUInt32());
-        Vector128<ulong> ab0 = Interleave(a, b, 0), ab1 = Interleave(a, b, 2);
-        Vector128<ulong> cd0 = Interleave(c, d, 0), cd1 = Interleave(c, d, 2);
-        Vector128.Create(ab0.GetLower(), cd0.GetLower()).AsByte().Store(steps);
-        Vector128.Create(ab0.GetUpper(), cd0.GetUpper()).AsByte().Store(steps + PanelLayout.StepBytes);
-        Vector128.Create(ab1.GetLower(), cd1.GetLower()).AsByte().Store(steps + 2 * PanelLayout.StepBytes);
-        Vector128.Create(ab1.GetUpper(), cd1.GetUpper()).AsByte().Store(steps + 3 * PanelLayout.StepBytes);
-    }
-
-    // x[i], y[i], x[i + 1], y[i + 1]
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector128<ulong> Interleave(Vector128<uint> x, Vector128<uint> y, int i)
-    {
-        Vector64<uint> xs = i == 0 ? x.GetLower() : x.GetUpper();
-        Vector64<uint> ys = i == 0 ? y.GetLower() : y.GetUpper();
-        Vector128<ulong> wideX = Vector128.WidenLower(xs.ToVector128());
-        Vector128<ulong> wideY = Vector128.WidenLower(ys.ToVector128());
-        return wideX | wideY << 32;
+        Vector256<uint> pairs = Vector256.Create(0u, 4, 1, 5, 2, 6, 3, 7);
+        Vector256<ulong> ab = Vector256.Shuffle(Vector256.Create(r0, r1).AsUInt32(), pairs).AsUInt64();
+        Vector256<ulong> cd = Vector256.Shuffle(Vector256.Create(r2, r3).AsUInt32(), pairs).AsUInt64();
+        Vector256<ulong> order = Vector256.Create(0ul, 2, 1, 3);
+        Vector256<byte> first = Vector256.Shuffle(Vector256.Create(ab.GetLower(), cd.GetLower()), order).AsByte();
+        Vector256<byte> second = Vector256.Shuffle(Vector256.Create(ab.GetUpper(), cd.GetUpper()), order).AsByte();
+        first.GetLower().Store(steps);
+        first.GetUpper().Store(steps + PanelLayout.StepBytes);
+        second.GetLower().Store(steps + 2 * PanelLayout.StepBytes);
+        second.GetUpper().Store(steps + 3 * PanelLayout.StepBytes);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

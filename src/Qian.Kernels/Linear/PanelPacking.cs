@@ -60,6 +60,7 @@ internal static unsafe partial class PanelPacking
         byte* zeros = stackalloc byte[512];
         byte** sources = stackalloc byte*[PanelLayout.PanelRows];
         NativeMemory.Clear(zeros, 512);
+        Touch(rows, rowBytes * rowCount);
         int blockBytes = WeightFormat.BlockBytes(layout.Type) * (PanelLayout.BlockColumns / WeightFormat.BlockValues(layout.Type));
         for (int block = 0; block < layout.BlockCount; block++)
         {
@@ -69,6 +70,13 @@ internal static unsafe partial class PanelPacking
             byte* quants = panel + layout.HeadBytes + (long)block * PanelLayout.BlockGroups * layout.QuantGroupBytes;
             PackBlock(layout.Type, sources, head, quants, layout.GroupsIn(block));
         }
+    }
+
+    // Sixteen rows are one run of bytes. Read front to back they come at the memory's speed; sixteen pieces at a time, at its latency.
+    private static void Touch(byte* bytes, long count)
+    {
+        for (long i = 0; i < count; i += 64)
+            Volatile.Read(ref bytes[i]);
     }
 
     private struct PackJob : IChunkedJob
