@@ -27,6 +27,15 @@ internal static unsafe partial class PanelPacking
                 case WeightType.Q8_0:
                     FourRows<Q80>(sources + r, quants + 4 * r, groupCount);
                     break;
+                case WeightType.Q4_0 or WeightType.IQ4_NL:
+                    FourRows<Q40>(sources + r, quants + 4 * r, groupCount);
+                    break;
+                case WeightType.IQ4_XS:
+                    FourRows<IQ4XS>(sources + r, quants + 4 * r, groupCount);
+                    break;
+                case WeightType.MXFP4:
+                    FourRows<MX4>(sources + r, quants + 4 * r, groupCount);
+                    break;
                 default:
                     throw new ArgumentOutOfRangeException(nameof(type));
             }
@@ -56,9 +65,19 @@ internal static unsafe partial class PanelPacking
                 for (int j = 0; j < 16; j++)
                     head[32 + j * 16 + r] = source[192 + j];
                 break;
-            default:
+            case WeightType.IQ4_XS:
+                ((ushort*)head)[r] = *(ushort*)source;
+                for (int g = 0; g < PanelLayout.BlockGroups; g++)
+                    head[32 + g * 16 + r] = (byte)(source[4 + g / 2] >> 4 * (g & 1) & 15 | (((ushort*)source)[1] >> 2 * g & 3) << 4);
+                break;
+            case WeightType.MXFP4:
                 for (int g = 0; g < groupCount; g++)
-                    ((ushort*)(head + 32 * g))[r] = *(ushort*)(source + 34 * g);
+                    head[16 * g + r] = source[17 * g];
+                break;
+            default:
+                int blockBytes = type == WeightType.Q8_0 ? 34 : 18;
+                for (int g = 0; g < groupCount; g++)
+                    ((ushort*)(head + 32 * g))[r] = *(ushort*)(source + blockBytes * g);
                 break;
         }
     }
@@ -209,6 +228,61 @@ internal static unsafe partial class PanelPacking
         }
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static void Planes(byte* source, int group, byte* destination)
+        {
+        }
+    }
+
+    // In these three low nibbles are columns 0-15 and high ones 16-31 already.
+    private readonly struct Q40 : IRowGroups
+    {
+        public static int GroupBytes => 256;
+
+        public static int VectorCount => 1;
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static void Load(byte* source, int group, out Vector128<byte> first, out Vector128<byte> second)
+        {
+            first = Vector128.Load(source + 18 * group + 2);
+            second = default;
+        }
+
+        public static void Planes(byte* source, int group, byte* destination)
+        {
+        }
+    }
+
+    private readonly struct IQ4XS : IRowGroups
+    {
+        public static int GroupBytes => 256;
+
+        public static int VectorCount => 1;
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static void Load(byte* source, int group, out Vector128<byte> first, out Vector128<byte> second)
+        {
+            first = Vector128.Load(source + 16 * group + 8);
+            second = default;
+        }
+
+        public static void Planes(byte* source, int group, byte* destination)
+        {
+        }
+    }
+
+    private readonly struct MX4 : IRowGroups
+    {
+        public static int GroupBytes => 256;
+
+        public static int VectorCount => 1;
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static void Load(byte* source, int group, out Vector128<byte> first, out Vector128<byte> second)
+        {
+            first = Vector128.Load(source + 17 * group + 1);
+            second = default;
+        }
+
         public static void Planes(byte* source, int group, byte* destination)
         {
         }

@@ -27,6 +27,22 @@ internal static unsafe class PanelUnpackAvx512
                 SignedScales(head, groupCount, block);
                 NibblesAndPairs(quants, groupCount, block.Quants);
                 break;
+            case WeightType.Q4_0:
+                Halves(head, groupCount, -8, block);
+                Nibbles(quants, groupCount, block.Quants);
+                break;
+            case WeightType.IQ4_NL:
+                Halves(head, groupCount, -128, block);
+                DenseLevels(quants, groupCount, block.Quants);
+                break;
+            case WeightType.IQ4_XS:
+                ScalesOffBy32(head, groupCount, block);
+                DenseLevels(quants, groupCount, block.Quants);
+                break;
+            case WeightType.MXFP4:
+                Exponents(head, groupCount, block);
+                FloatLevels(quants, groupCount, block.Quants);
+                break;
             default:
                 Halves(head, groupCount, -128, block);
                 Bytes(quants, groupCount, block.Quants);
@@ -151,6 +167,82 @@ internal static unsafe class PanelUnpackAvx512
                 (Right(q, 4) & low).Store(destination + 512);
             }
         }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void ScalesOffBy32(byte* head, int groupCount, in UnpackedBlock block)
+    {
+        Vector512<float> d = HalvesAt(head);
+        for (int g = 0; g < groupCount; g++)
+        {
+            Vector512<float> scale = d * (Small(head + 32 + 16 * g) - Vector512.Create(32f));
+            scale.Store(block.Scales + 16 * g);
+            (scale * -128f).Store(block.Offsets + 16 * g);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Exponents(byte* head, int groupCount, in UnpackedBlock block)
+    {
+        for (int g = 0; g < groupCount; g++)
+        {
+            Vector512<int> exponent = Avx512F.ConvertToVector512Int32(Vector128.Load(head + 16 * g));
+            // 2^(e - 128): two subnormal ends, and 255 for NaN.
+            Vector512<int> bits = exponent - Vector512<int>.One << 23;
+            bits = Vector512.ConditionalSelect(Vector512.Equals(exponent, Vector512<int>.Zero), Vector512.Create(0x00200000), bits);
+            bits = Vector512.ConditionalSelect(Vector512.Equals(exponent, Vector512<int>.One), Vector512.Create(0x00400000), bits);
+            bits = Vector512.ConditionalSelect(Vector512.Equals(exponent, Vector512.Create(255)), Vector512.Create(0x7fc00000), bits);
+            bits.AsSingle().Store(block.Scales + 16 * g);
+            (bits.AsSingle() * -12f).Store(block.Offsets + 16 * g);
+        }
+    }
+
+    // Levels + 128 as two planes of nibbles: a table each.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void DenseLevels(byte* source, int groupCount, byte* destination)
+    {
+        Vector128<byte> levels = DenseCentre.Table.AsByte() ^ Vector128.Create((byte)0x80);
+        Vector512<byte> lows = Quadruple(levels & Vector128.Create((byte)15));
+        Vector512<byte> highs = Quadruple(levels >> 4);
+        Vector512<byte> low = Vector512.Create((byte)15);
+        for (int g = 0; g < groupCount; g++, destination += 768)
+        {
+            Prefetch(source, 256);
+            for (int i = 0; i < 4; i++, source += 64, destination += 64)
+            {
+                Vector512<byte> q = Vector512.Load(source);
+                Vector512<byte> first = q & low, second = Right(q, 4) & low;
+                Avx512BW.Shuffle(lows, first).Store(destination);
+                Avx512BW.Shuffle(lows, second).Store(destination + 256);
+                Avx512BW.Shuffle(highs, first).Store(destination + 512);
+                Avx512BW.Shuffle(highs, second).Store(destination + 768);
+            }
+        }
+    }
+
+    // Levels + 12: 0..24.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void FloatLevels(byte* source, int groupCount, byte* destination)
+    {
+        Vector512<byte> levels = Quadruple((FloatE2M1.Table + Vector128.Create((sbyte)12)).AsByte());
+        Vector512<byte> low = Vector512.Create((byte)15);
+        for (int g = 0; g < groupCount; g++, destination += 256)
+        {
+            Prefetch(source, 256);
+            for (int i = 0; i < 4; i++, source += 64, destination += 64)
+            {
+                Vector512<byte> q = Vector512.Load(source);
+                Avx512BW.Shuffle(levels, q & low).Store(destination);
+                Avx512BW.Shuffle(levels, Right(q, 4) & low).Store(destination + 256);
+            }
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<byte> Quadruple(Vector128<byte> table)
+    {
+        Vector256<byte> twice = Vector256.Create(table, table);
+        return Vector512.Create(twice, twice);
     }
 
     // A group further on. Unpacking reads in bursts between products, too irregular for the hardware's own prefetching: this
