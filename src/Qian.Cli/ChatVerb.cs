@@ -162,7 +162,7 @@ internal static class ChatVerb
         private void Save(string path)
         {
             string part = path + ".part";
-            File.WriteAllText(part, MessageJson.Write(_session.Messages));
+            File.WriteAllText(part, MessageWriter.Write(_session.Messages));
             File.Move(part, path, overwrite: true);
             Terminal.Note($"{_session.Messages.Count} messages written to {path}");
         }

@@ -58,7 +58,7 @@ public sealed class Session : IDisposable
     {
         if (ComputedCount == TokenCount)
             return;
-        await foreach (GeneratedToken _ in Run(new Generation(_timeline, cancellationToken)).ConfigureAwait(false))
+        await foreach (GeneratedToken _ in Run(new Generation(_timeline, cancellationToken), CancellationToken.None).ConfigureAwait(false))
         {
             // A prefill yields no tokens; the stream ends when it is done.
         }
@@ -68,10 +68,12 @@ public sealed class Session : IDisposable
     /// <param name="options">How to sample; null takes the checkpoint's own defaults.</param>
     /// <param name="cancellationToken">Stops within one step; what was generated so far stays in the session.</param>
     /// <exception cref="BadRequestException">An option is out of range, or nothing was appended.</exception>
-    public IAsyncEnumerable<GeneratedToken> GenerateAsync(SamplingOptions? options = null, CancellationToken cancellationToken = default)
-    {
-        return Run(_engine.NewGeneration(_timeline, options, cancellationToken));
-    }
+    public IAsyncEnumerable<GeneratedToken> GenerateAsync(SamplingOptions? options = null, CancellationToken cancellationToken = default) =>
+        Run(_engine.NewGeneration(_timeline, options, cancellationToken), CancellationToken.None);
+
+    // As a turn of a conversation: with the preset of its mode, and the thinking counted from the start when the prompt opened it.
+    internal IAsyncEnumerable<GeneratedToken> GenerateAsync(SamplingOptions? options, SamplingMode mode, bool insideThinking, CancellationToken cancellationToken) =>
+        Run(_engine.NewGeneration(_timeline, options, cancellationToken, mode, insideThinking), CancellationToken.None);
 
     /// <summary>An independent continuation of the same text: keys and values are shared, the recurrent state is copied.</summary>
     public Session Fork()
@@ -98,7 +100,7 @@ public sealed class Session : IDisposable
     /// <summary>Gives the state's memory back.</summary>
     public void Dispose() => _timeline.Dispose();
 
-    private async IAsyncEnumerable<GeneratedToken> Run(Generation generation, [EnumeratorCancellation] CancellationToken cancellationToken = default)
+    private async IAsyncEnumerable<GeneratedToken> Run(Generation generation, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         Exclusive(true);
         bool submitted = false;

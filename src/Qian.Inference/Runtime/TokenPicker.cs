@@ -26,7 +26,7 @@ internal sealed class TokenPicker
         _endIds = options.IgnoreEos == true ? [] : endIds;
         _contextLength = contextLength;
         if (tokenizer is not null)
-            _detokenizer = new StreamingDetokenizer(tokenizer);
+            _detokenizer = new StreamingDetokenizer(tokenizer, skipsControlTokens: true);
         if (options.StopStrings is { Count: > 0 } stops)
             _stops = new StopMatcher(stops);
     }

@@ -1,2 +1,0 @@
-namespace Qian.Inference.Verification;
-internal static class ToolCallCases { public static bool Recognises(string p) => false; public static List<VerificationResult> Run(string p) => []; }
