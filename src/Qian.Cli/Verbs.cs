@@ -15,7 +15,6 @@ internal static class Verbs
             ChatVerb.Create(),
             InspectVerb.Create(),
             VerifyVerb.Create(),
-            SynthVerb.Create(),
             TokenizeVerb.Create(),
             TemplateVerb.Create(),
             CompletionVerb.Create(),

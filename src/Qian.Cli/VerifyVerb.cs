@@ -63,7 +63,7 @@ internal static class VerifyVerb
 
     private static void Print(string subject, List<VerificationResult> results)
     {
-        var table = new Table { Border = TableBorder.Simple, Title = new TableTitle(Markup.Escape(subject)) };
+        var table = new Table { Border = TableBorder.Simple, Title = new TableTitle(Markup.Escape(subject), Style.Plain) };
         table.AddColumns("compared", "value", "bound", "");
         table.Columns[1].Alignment = Justify.Right;
         table.Columns[2].Alignment = Justify.Right;

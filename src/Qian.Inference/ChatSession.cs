@@ -144,6 +144,8 @@ public sealed class ChatSession : IDisposable
             EnableThinking = Settings.Think ? null : false,
             PreserveThinking = Settings.PreserveThinking ? true : null,
         };
+        if (all.Exists(message => message.Content.Any(part => part.Kind != ContentKind.Text)))
+            throw new BadRequestException("A message holds an image or a video; this version reads text only.");
         ChatTemplate template = _engine.Template;
         return template.RenderSegments(MessageNormalizer.Normalize(all, template.Summary), Settings.Tools, options);
     }
