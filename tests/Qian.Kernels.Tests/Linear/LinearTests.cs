@@ -192,7 +192,7 @@ public sealed class LinearTests : IDisposable
     {
         using NativeBuffer bytes = LinearSamples.Weights(WeightType.Q8_0, 16, 64, 9);
         using WeightMatrix weight = LinearSamples.Matrix(WeightType.Q8_0, 16, 64, bytes, WeightStorage.Packed, _team);
-        foreach (float value in new[] { 0, float.Epsilon, 1e-38f, 1e-34f, 1e37f })
+        foreach (float value in new[] { 0, float.Epsilon, 1e-38f, 1e-34f, 1e34f })
         {
             float[] x = new float[64];
             Array.Fill(x, value);
