@@ -109,12 +109,12 @@ public sealed class RandomBlocksTests
         float largest = 0;
         foreach (float value in values)
         {
-            Assert.True(float.IsFinite(value));
             sum += value;
             squares += (double)value * value;
             largest = Math.Max(largest, Math.Abs(value));
         }
 
+        Assert.True(double.IsFinite(squares));
         double mean = sum / ValueCount;
         return (mean, Math.Sqrt(squares / ValueCount - mean * mean), largest);
     }
