@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using Qian.Inference.Chat.Output;
 
 namespace Qian.Inference.Chat;
 
@@ -8,12 +9,17 @@ public sealed class ToolDefinition
 {
     /// <summary>Creates a definition from its JSON. A bare function (its name at the top level) is wrapped as the template expects it.</summary>
     /// <param name="json">The tool, in OpenAI's form.</param>
-    /// <exception cref="BadRequestException">The JSON is no object, or has no function with a name.</exception>
+    /// <exception cref="BadRequestException">The JSON is no object, or has no function with a name, or holds text that is no Unicode.</exception>
     public ToolDefinition(JsonElement json)
     {
         if (json.ValueKind != JsonValueKind.Object)
         {
             throw new BadRequestException($"A tool must be a JSON object, not {json.ValueKind}.");
+        }
+
+        if (!ArgumentText.IsText(json))
+        {
+            throw new BadRequestException("A string in a tool's definition holds half a surrogate pair.");
         }
 
         if (!json.TryGetProperty("function", out JsonElement function) && json.TryGetProperty("name", out _))

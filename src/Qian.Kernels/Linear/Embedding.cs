@@ -11,7 +11,7 @@ public static unsafe class Embedding
             throw new ArgumentException($"{ids.Length} rows of {weight.ColumnCount} values do not fit a view of {y.Length} floats.", nameof(y));
         foreach (int id in ids)
         {
-            if ((uint)id >= (uint)weight.RowCount)
+            if (id < 0 || id >= weight.RowCount)
                 throw new ArgumentException($"Id {id} is outside an embedding of {weight.RowCount} rows.", nameof(ids));
         }
 

@@ -27,6 +27,9 @@ internal readonly struct PanelLayout
     public const int BlockColumns = GroupColumns * BlockGroups;
     public const int StepBytes = 64;
 
+    // How far ahead of the quants being unpacked memory is asked for; 4 KiB is a fifth slower, 16 KiB no faster.
+    public const int PrefetchBytes = 8192;
+
     private PanelLayout(WeightType type, DotKind kind, int groupCount, int headBlockBytes, int quantGroupBytes)
     {
         Type = type;
@@ -80,6 +83,14 @@ internal readonly struct PanelLayout
         WeightType.Q6_K => (DotKind.U6, 32 + 256, 256 + 128),
         // d[16] as halves per group; bytes are value + 128
         WeightType.Q8_0 => (DotKind.U8, BlockGroups * 32, 512),
+        // d[16] as halves per group; codes 0..15 stand for -8..7
+        WeightType.Q4_0 => (DotKind.U4, BlockGroups * 32, 256),
+        // d[16] as halves per group; codes of the uneven levels
+        WeightType.IQ4_NL => (DotKind.U8, BlockGroups * 32, 256),
+        // d[16] as halves, scale + 32 [8][16]; codes of the uneven levels
+        WeightType.IQ4_XS => (DotKind.U8, 32 + 128, 256),
+        // exponent[16] per group; codes of the four-bit floats
+        WeightType.MXFP4 => (DotKind.U5, BlockGroups * 16, 256),
         _ => default,
     };
 }

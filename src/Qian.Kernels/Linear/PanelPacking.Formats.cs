@@ -27,12 +27,22 @@ internal static unsafe partial class PanelPacking
                 case WeightType.Q8_0:
                     FourRows<Q80>(sources + r, quants + 4 * r, groupCount);
                     break;
+                case WeightType.Q4_0 or WeightType.IQ4_NL:
+                    FourRows<Q40>(sources + r, quants + 4 * r, groupCount);
+                    break;
+                case WeightType.IQ4_XS:
+                    FourRows<IQ4XS>(sources + r, quants + 4 * r, groupCount);
+                    break;
+                case WeightType.MXFP4:
+                    FourRows<MX4>(sources + r, quants + 4 * r, groupCount);
+                    break;
                 default:
                     throw new ArgumentOutOfRangeException(nameof(type));
             }
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PackScales(WeightType type, byte* source, byte* head, int r, int groupCount)
     {
         switch (type)
@@ -55,9 +65,19 @@ internal static unsafe partial class PanelPacking
                 for (int j = 0; j < 16; j++)
                     head[32 + j * 16 + r] = source[192 + j];
                 break;
-            default:
+            case WeightType.IQ4_XS:
+                ((ushort*)head)[r] = *(ushort*)source;
+                for (int g = 0; g < PanelLayout.BlockGroups; g++)
+                    head[32 + g * 16 + r] = (byte)(source[4 + g / 2] >> 4 * (g & 1) & 15 | (((ushort*)source)[1] >> 2 * g & 3) << 4);
+                break;
+            case WeightType.MXFP4:
                 for (int g = 0; g < groupCount; g++)
-                    ((ushort*)(head + 32 * g))[r] = *(ushort*)(source + 34 * g);
+                    head[16 * g + r] = source[17 * g];
+                break;
+            default:
+                int blockBytes = type == WeightType.Q8_0 ? 34 : 18;
+                for (int g = 0; g < groupCount; g++)
+                    ((ushort*)(head + 32 * g))[r] = *(ushort*)(source + blockBytes * g);
                 break;
         }
     }
@@ -75,6 +95,7 @@ internal static unsafe partial class PanelPacking
         static abstract void Planes(byte* source, int group, byte* destination);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void FourRows<T>(byte** sources, byte* quants, int groupCount) where T : IRowGroups
     {
         byte* s0 = sources[0], s1 = sources[1], s2 = sources[2], s3 = sources[3];
@@ -99,25 +120,16 @@ internal static unsafe partial class PanelPacking
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Transpose(Vector128<byte> r0, Vector128<byte> r1, Vector128<byte> r2, Vector128<byte> r3, byte* steps)
     {
-        (Vector128<uint> a, Vector128<uint> b) = (r0.AsUInt32(), r1.AsUInt32());
-        (Vector128<uint> c, Vector128<uint> d) = (r2.AsUInt32(), r3.AsUInt32());
-        Vector128<ulong> ab0 = Interleave(a, b, 0), ab1 = Interleave(a, b, 2);
-        Vector128<ulong> cd0 = Interleave(c, d, 0), cd1 = Interleave(c, d, 2);
-        Vector128.Create(ab0.GetLower(), cd0.GetLower()).AsByte().Store(steps);
-        Vector128.Create(ab0.GetUpper(), cd0.GetUpper()).AsByte().Store(steps + PanelLayout.StepBytes);
-        Vector128.Create(ab1.GetLower(), cd1.GetLower()).AsByte().Store(steps + 2 * PanelLayout.StepBytes);
-        Vector128.Create(ab1.GetUpper(), cd1.GetUpper()).AsByte().Store(steps + 3 * PanelLayout.StepBytes);
-    }
-
-    // x[i], y[i], x[i + 1], y[i + 1]
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector128<ulong> Interleave(Vector128<uint> x, Vector128<uint> y, int i)
-    {
-        Vector64<uint> xs = i == 0 ? x.GetLower() : x.GetUpper();
-        Vector64<uint> ys = i == 0 ? y.GetLower() : y.GetUpper();
-        Vector128<ulong> wideX = Vector128.WidenLower(xs.ToVector128());
-        Vector128<ulong> wideY = Vector128.WidenLower(ys.ToVector128());
-        return wideX | wideY << 32;
+        Vector256<uint> pairs = Vector256.Create(0u, 4, 1, 5, 2, 6, 3, 7);
+        Vector256<ulong> ab = Vector256.Shuffle(Vector256.Create(r0, r1).AsUInt32(), pairs).AsUInt64();
+        Vector256<ulong> cd = Vector256.Shuffle(Vector256.Create(r2, r3).AsUInt32(), pairs).AsUInt64();
+        Vector256<ulong> order = Vector256.Create(0ul, 2, 1, 3);
+        Vector256<byte> first = Vector256.Shuffle(Vector256.Create(ab.GetLower(), cd.GetLower()), order).AsByte();
+        Vector256<byte> second = Vector256.Shuffle(Vector256.Create(ab.GetUpper(), cd.GetUpper()), order).AsByte();
+        first.GetLower().Store(steps);
+        first.GetUpper().Store(steps + PanelLayout.StepBytes);
+        second.GetLower().Store(steps + 2 * PanelLayout.StepBytes);
+        second.GetUpper().Store(steps + 3 * PanelLayout.StepBytes);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -134,12 +146,14 @@ internal static unsafe partial class PanelPacking
 
         public static int VectorCount => 1;
 
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static void Load(byte* source, int group, out Vector128<byte> first, out Vector128<byte> second)
         {
             first = Nibbles(source + 16 + 32 * (group / 2), high: (group & 1) != 0);
             second = default;
         }
 
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static void Planes(byte* source, int group, byte* destination)
         {
         }
@@ -151,12 +165,14 @@ internal static unsafe partial class PanelPacking
 
         public static int VectorCount => 1;
 
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static void Load(byte* source, int group, out Vector128<byte> first, out Vector128<byte> second)
         {
             first = Nibbles(source + 48 + 32 * (group / 2), high: (group & 1) != 0);
             second = default;
         }
 
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static void Planes(byte* source, int group, byte* destination)
         {
             uint* bits = (uint*)(source + 16);
@@ -173,12 +189,14 @@ internal static unsafe partial class PanelPacking
 
         public static int VectorCount => 1;
 
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static void Load(byte* source, int group, out Vector128<byte> first, out Vector128<byte> second)
         {
             first = Nibbles(source + 64 * (group / 4) + 32 * (group & 1), high: (group & 2) != 0);
             second = default;
         }
 
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static void Planes(byte* source, int group, byte* destination)
         {
             uint* pairs = (uint*)(source + 128 + 32 * (group / 4));
@@ -201,11 +219,68 @@ internal static unsafe partial class PanelPacking
 
         public static int VectorCount => 2;
 
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static void Load(byte* source, int group, out Vector128<byte> first, out Vector128<byte> second)
         {
             Vector128<byte> sign = Vector128.Create((byte)0x80);
             first = Vector128.Load(source + 34 * group + 2) ^ sign;
             second = Vector128.Load(source + 34 * group + 18) ^ sign;
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static void Planes(byte* source, int group, byte* destination)
+        {
+        }
+    }
+
+    // In these three low nibbles are columns 0-15 and high ones 16-31 already.
+    private readonly struct Q40 : IRowGroups
+    {
+        public static int GroupBytes => 256;
+
+        public static int VectorCount => 1;
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static void Load(byte* source, int group, out Vector128<byte> first, out Vector128<byte> second)
+        {
+            first = Vector128.Load(source + 18 * group + 2);
+            second = default;
+        }
+
+        public static void Planes(byte* source, int group, byte* destination)
+        {
+        }
+    }
+
+    private readonly struct IQ4XS : IRowGroups
+    {
+        public static int GroupBytes => 256;
+
+        public static int VectorCount => 1;
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static void Load(byte* source, int group, out Vector128<byte> first, out Vector128<byte> second)
+        {
+            first = Vector128.Load(source + 16 * group + 8);
+            second = default;
+        }
+
+        public static void Planes(byte* source, int group, byte* destination)
+        {
+        }
+    }
+
+    private readonly struct MX4 : IRowGroups
+    {
+        public static int GroupBytes => 256;
+
+        public static int VectorCount => 1;
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static void Load(byte* source, int group, out Vector128<byte> first, out Vector128<byte> second)
+        {
+            first = Vector128.Load(source + 17 * group + 1);
+            second = default;
         }
 
         public static void Planes(byte* source, int group, byte* destination)

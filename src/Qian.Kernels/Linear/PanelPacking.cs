@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
 
@@ -41,7 +42,7 @@ internal static unsafe partial class PanelPacking
             Packs = pack,
             Layout = pack ? PanelLayout.For(type, columnCount) : default,
             Own = own.Pointer,
-            Failure = new StrongBox(),
+            Failure = new FailureBox(),
         };
         team.Run(ref job, (rowCount + PanelLayout.PanelRows - 1) / PanelLayout.PanelRows);
         if (job.Failure.Exception is { } exception)
@@ -52,11 +53,14 @@ internal static unsafe partial class PanelPacking
     }
 
     // rows: up to 16 rows of the file format, one after another; missing ones become zero rows.
+    // Load-time code runs once: it must not wait for the JIT to find it hot.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PackPanel(in PanelLayout layout, byte* rows, long rowBytes, int rowCount, byte* panel)
     {
         byte* zeros = stackalloc byte[512];
         byte** sources = stackalloc byte*[PanelLayout.PanelRows];
         NativeMemory.Clear(zeros, 512);
+        Touch(rows, rowBytes * rowCount);
         int blockBytes = WeightFormat.BlockBytes(layout.Type) * (PanelLayout.BlockColumns / WeightFormat.BlockValues(layout.Type));
         for (int block = 0; block < layout.BlockCount; block++)
         {
@@ -66,6 +70,13 @@ internal static unsafe partial class PanelPacking
             byte* quants = panel + layout.HeadBytes + (long)block * PanelLayout.BlockGroups * layout.QuantGroupBytes;
             PackBlock(layout.Type, sources, head, quants, layout.GroupsIn(block));
         }
+    }
+
+    // Sixteen rows are one run of bytes. Read front to back they come at the memory's speed; sixteen pieces at a time, at its latency.
+    private static void Touch(byte* bytes, long count)
+    {
+        for (long i = 0; i < count; i += 64)
+            Volatile.Read(ref bytes[i]);
     }
 
     private struct PackJob : IChunkedJob
@@ -95,7 +106,7 @@ internal static unsafe partial class PanelPacking
         }
     }
 
-    private sealed class StrongBox
+    private sealed class FailureBox
     {
         public volatile Exception? Exception;
     }
@@ -111,7 +122,7 @@ internal static unsafe partial class PanelPacking
         public bool Packs;
         public PanelLayout Layout;
         public byte* Own;
-        public StrongBox Failure;
+        public FailureBox Failure;
 
         public readonly void Run(int chunk)
         {

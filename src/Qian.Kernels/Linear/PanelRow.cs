@@ -36,6 +36,13 @@ internal static unsafe class PanelRow
                 scales[0] = HalfAt(head, r) * (sbyte)head[32 + 2 * g * 16 + r];
                 scales[1] = HalfAt(head, r) * (sbyte)head[32 + (2 * g + 1) * 16 + r];
                 break;
+            case WeightType.IQ4_XS:
+                scales[0] = scales[1] = HalfAt(head, r) * (head[32 + g * 16 + r] - 32);
+                break;
+            case WeightType.MXFP4:
+                int exponent = head[16 * g + r];
+                scales[0] = scales[1] = exponent == 255 ? float.NaN : MathF.ScaleB(1, exponent - 128);
+                break;
             default:
                 scales[0] = scales[1] = HalfAt(head + 32 * g, r);
                 break;
@@ -52,6 +59,9 @@ internal static unsafe class PanelRow
         {
             WeightType.Q5_K => nibble | (group[256 + lane] >> step & 1) << 4,
             WeightType.Q6_K => (nibble | (group[256 + (step >> 2) * PanelLayout.StepBytes + lane] >> 2 * (step & 3) & 3) << 4) - 32,
+            WeightType.Q4_0 => nibble - 8,
+            WeightType.IQ4_NL or WeightType.IQ4_XS => DenseCentre.Table[nibble],
+            WeightType.MXFP4 => FloatE2M1.Table[nibble],
             _ => nibble,
         };
     }

@@ -27,6 +27,22 @@ internal static unsafe class PanelUnpackAvx512
                 SignedScales(head, groupCount, block);
                 NibblesAndPairs(quants, groupCount, block.Quants);
                 break;
+            case WeightType.Q4_0:
+                Halves(head, groupCount, -8, block);
+                Nibbles(quants, groupCount, block.Quants);
+                break;
+            case WeightType.IQ4_NL:
+                Halves(head, groupCount, -128, block);
+                DenseLevels(quants, groupCount, block.Quants);
+                break;
+            case WeightType.IQ4_XS:
+                ScalesOffBy32(head, groupCount, block);
+                DenseLevels(quants, groupCount, block.Quants);
+                break;
+            case WeightType.MXFP4:
+                Exponents(head, groupCount, block);
+                FloatLevels(quants, groupCount, block.Quants);
+                break;
             default:
                 Halves(head, groupCount, -128, block);
                 Bytes(quants, groupCount, block.Quants);
@@ -79,6 +95,7 @@ internal static unsafe class PanelUnpackAvx512
         Vector512<byte> low = Vector512.Create((byte)15);
         for (int i = 0; i < groupCount; i++, source += 256, destination += 512)
         {
+            Prefetch(source, 256);
             Vector512<byte> q0 = Vector512.Load(source), q1 = Vector512.Load(source + 64);
             Vector512<byte> q2 = Vector512.Load(source + 128), q3 = Vector512.Load(source + 192);
             (q0 & low).Store(destination);
@@ -99,6 +116,7 @@ internal static unsafe class PanelUnpackAvx512
         Vector512<byte> bit = Vector512.Create((byte)16);
         for (int i = 0; i < groupCount; i++, source += 320, destination += 512)
         {
+            Prefetch(source, 320);
             Vector512<byte> q0 = Vector512.Load(source), q1 = Vector512.Load(source + 64);
             Vector512<byte> q2 = Vector512.Load(source + 128), q3 = Vector512.Load(source + 192);
             Vector512<byte> fifth = Vector512.Load(source + 256);
@@ -120,6 +138,7 @@ internal static unsafe class PanelUnpackAvx512
         Vector512<byte> pair = Vector512.Create((byte)0x30);
         for (int i = 0; i < groupCount; i++, source += 384, destination += 512)
         {
+            Prefetch(source, 384);
             Vector512<byte> q0 = Vector512.Load(source), q1 = Vector512.Load(source + 64);
             Vector512<byte> q2 = Vector512.Load(source + 128), q3 = Vector512.Load(source + 192);
             Vector512<byte> first = Vector512.Load(source + 256), second = Vector512.Load(source + 320);
@@ -140,6 +159,7 @@ internal static unsafe class PanelUnpackAvx512
         Vector512<byte> low = Vector512.Create((byte)15);
         for (int i = 0; i < groupCount; i++, destination += 512)
         {
+            Prefetch(source, 512);
             for (int step = 0; step < 8; step++, source += 64, destination += 64)
             {
                 Vector512<byte> q = Vector512.Load(source);
@@ -147,6 +167,91 @@ internal static unsafe class PanelUnpackAvx512
                 (Right(q, 4) & low).Store(destination + 512);
             }
         }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void ScalesOffBy32(byte* head, int groupCount, in UnpackedBlock block)
+    {
+        Vector512<float> d = HalvesAt(head);
+        for (int g = 0; g < groupCount; g++)
+        {
+            Vector512<float> scale = d * (Small(head + 32 + 16 * g) - Vector512.Create(32f));
+            scale.Store(block.Scales + 16 * g);
+            (scale * -128f).Store(block.Offsets + 16 * g);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Exponents(byte* head, int groupCount, in UnpackedBlock block)
+    {
+        for (int g = 0; g < groupCount; g++)
+        {
+            Vector512<int> exponent = Avx512F.ConvertToVector512Int32(Vector128.Load(head + 16 * g));
+            // 2^(e - 128): two subnormal ends, and 255 for NaN.
+            Vector512<int> bits = exponent - Vector512<int>.One << 23;
+            bits = Vector512.ConditionalSelect(Vector512.Equals(exponent, Vector512<int>.Zero), Vector512.Create(0x00200000), bits);
+            bits = Vector512.ConditionalSelect(Vector512.Equals(exponent, Vector512<int>.One), Vector512.Create(0x00400000), bits);
+            bits = Vector512.ConditionalSelect(Vector512.Equals(exponent, Vector512.Create(255)), Vector512.Create(0x7fc00000), bits);
+            bits.AsSingle().Store(block.Scales + 16 * g);
+            (bits.AsSingle() * -12f).Store(block.Offsets + 16 * g);
+        }
+    }
+
+    // Levels + 128 as two planes of nibbles: a table each.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void DenseLevels(byte* source, int groupCount, byte* destination)
+    {
+        Vector128<byte> levels = DenseCentre.Table.AsByte() ^ Vector128.Create((byte)0x80);
+        Vector512<byte> lows = Quadruple(levels & Vector128.Create((byte)15));
+        Vector512<byte> highs = Quadruple(levels >> 4);
+        Vector512<byte> low = Vector512.Create((byte)15);
+        for (int g = 0; g < groupCount; g++, destination += 768)
+        {
+            Prefetch(source, 256);
+            for (int i = 0; i < 4; i++, source += 64, destination += 64)
+            {
+                Vector512<byte> q = Vector512.Load(source);
+                Vector512<byte> first = q & low, second = Right(q, 4) & low;
+                Avx512BW.Shuffle(lows, first).Store(destination);
+                Avx512BW.Shuffle(lows, second).Store(destination + 256);
+                Avx512BW.Shuffle(highs, first).Store(destination + 512);
+                Avx512BW.Shuffle(highs, second).Store(destination + 768);
+            }
+        }
+    }
+
+    // Levels + 12: 0..24.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void FloatLevels(byte* source, int groupCount, byte* destination)
+    {
+        Vector512<byte> levels = Quadruple((FloatE2M1.Table + Vector128.Create((sbyte)12)).AsByte());
+        Vector512<byte> low = Vector512.Create((byte)15);
+        for (int g = 0; g < groupCount; g++, destination += 256)
+        {
+            Prefetch(source, 256);
+            for (int i = 0; i < 4; i++, source += 64, destination += 64)
+            {
+                Vector512<byte> q = Vector512.Load(source);
+                Avx512BW.Shuffle(levels, q & low).Store(destination);
+                Avx512BW.Shuffle(levels, Right(q, 4) & low).Store(destination + 256);
+            }
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<byte> Quadruple(Vector128<byte> table)
+    {
+        Vector256<byte> twice = Vector256.Create(table, table);
+        return Vector512.Create(twice, twice);
+    }
+
+    // A group further on. Unpacking reads in bursts between products, too irregular for the hardware's own prefetching: this
+    // nearly doubles the speed of a single row. Past the end of a panel it fetches the next one's head.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Prefetch(byte* source, int bytes)
+    {
+        for (int i = 0; i < bytes; i += 64)
+            Sse.Prefetch0(source + PanelLayout.PrefetchBytes + i);
     }
 
     // Shifts of 16-bit lanes: what crosses a byte is masked away by every caller.

@@ -43,63 +43,61 @@ public static unsafe partial class DeltaRule
     private static void ScalarChunks(in Head head, in ChunkBuffers buffers)
     {
         int keyDim = head.KeyDim, valueDim = head.ValueDim;
-        // [ChunkRows, ValueDim]; the substitution happens in place.
-        float* values = buffers.Products;
+        float* state = head.State;
+        float* values = buffers.Values;
+        double* logDecay = stackalloc double[ChunkRows];
         for (int start = 0; start < head.RowCount; start += ChunkRows)
         {
-            int rowCount = Math.Min(ChunkRows, head.RowCount - start);
-            float* q = head.Q + start * head.InputStride;
-            float* k = head.K + start * head.InputStride;
-            float* v = head.V + start * head.InputStride;
-            float* y = head.Y + start * head.OutputStride;
-            double* logDecay = buffers.LogDecay;
-            SumGates(head, start, rowCount, logDecay);
+            var chunk = new ChunkOfHead(head, start);
+            double sum = 0;
+            for (int i = 0; i < chunk.RowCount; i++)
+                logDecay[i] = sum += Math.Max(chunk.G[i * chunk.GateStride], MinLogDecay);
 
-            for (int i = 0; i < rowCount; i++)
+            for (int i = 0; i < chunk.RowCount; i++)
             {
-                float beta = head.Beta[(start + i) * head.GateStride];
+                float* q = chunk.Q + i * chunk.InputStride, k = chunk.K + i * chunk.InputStride, v = chunk.V + i * chunk.InputStride;
+                float* value = values + i * valueDim, y = chunk.Y + i * chunk.OutputStride;
+                float beta = chunk.Beta[i * chunk.GateStride];
                 float decay = (float)Math.Exp(logDecay[i]);
                 for (int c = 0; c < valueDim; c++)
                 {
                     float read = 0, output = 0;
                     for (int d = 0; d < keyDim; d++)
                     {
-                        read += k[i * head.InputStride + d] * head.State[d * valueDim + c];
-                        output += q[i * head.InputStride + d] * head.State[d * valueDim + c];
+                        read += k[d] * state[d * valueDim + c];
+                        output += q[d] * state[d * valueDim + c];
                     }
 
-                    values[i * valueDim + c] = beta * (v[i * head.InputStride + c] - decay * read);
-                    y[i * head.OutputStride + c] = decay * output;
+                    value[c] = beta * (v[c] - decay * read);
+                    y[c] = decay * output;
                 }
 
-                for (int j = 0; j <= i; j++)
+                for (int j = 0; j < i; j++)
                 {
-                    float between = (float)Math.Exp(logDecay[i] - logDecay[j]);
-                    float weight = beta * Dot(k + i * head.InputStride, k + j * head.InputStride, keyDim) * between;
-                    for (int c = 0; j < i && c < valueDim; c++)
-                        values[i * valueDim + c] -= weight * values[j * valueDim + c];
-                }
-
-                for (int j = 0; j <= i; j++)
-                {
-                    float between = (float)Math.Exp(logDecay[i] - logDecay[j]);
-                    float score = Dot(q + i * head.InputStride, k + j * head.InputStride, keyDim) * between;
+                    float weight = beta * Dot(k, chunk.K + j * chunk.InputStride, keyDim) * (float)Math.Exp(logDecay[i] - logDecay[j]);
                     for (int c = 0; c < valueDim; c++)
-                        y[i * head.OutputStride + c] += score * values[j * valueDim + c];
+                        value[c] -= weight * values[j * valueDim + c];
+                }
+
+                for (int j = 0; j <= i; j++)
+                {
+                    float weight = Dot(q, chunk.K + j * chunk.InputStride, keyDim) * (float)Math.Exp(logDecay[i] - logDecay[j]);
+                    for (int c = 0; c < valueDim; c++)
+                        y[c] += weight * values[j * valueDim + c];
                 }
             }
 
-            double last = logDecay[rowCount - 1];
-            float whole = (float)Math.Exp(last);
-            for (int d = 0; d < keyDim; d++)
+            float whole = (float)Math.Exp(sum);
+            for (int i = 0; i < keyDim * valueDim; i++)
+                state[i] *= whole;
+            for (int j = 0; j < chunk.RowCount; j++)
             {
-                for (int c = 0; c < valueDim; c++)
-                    head.State[d * valueDim + c] *= whole;
-                for (int j = 0; j < rowCount; j++)
+                float decay = (float)Math.Exp(sum - logDecay[j]);
+                for (int d = 0; d < keyDim; d++)
                 {
-                    float weight = (float)Math.Exp(last - logDecay[j]) * k[j * head.InputStride + d];
+                    float weight = decay * chunk.K[j * chunk.InputStride + d];
                     for (int c = 0; c < valueDim; c++)
-                        head.State[d * valueDim + c] += weight * values[j * valueDim + c];
+                        state[d * valueDim + c] += weight * values[j * valueDim + c];
                 }
             }
         }
@@ -108,16 +106,6 @@ public static unsafe partial class DeltaRule
     // Sums are kept in double because their small differences are what counts. A single gate below MinLogDecay already makes
     // e^g zero in float, and a floor keeps −∞ − −∞ out of the differences.
     private const double MinLogDecay = -1000;
-
-    private static void SumGates(in Head head, int start, int rowCount, double* logDecay)
-    {
-        double sum = 0;
-        for (int i = 0; i < rowCount; i++)
-        {
-            sum += Math.Max(head.G[(start + i) * head.GateStride], MinLogDecay);
-            logDecay[i] = sum;
-        }
-    }
 
     private static float Dot(float* a, float* b, int count)
     {

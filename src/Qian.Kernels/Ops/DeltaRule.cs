@@ -6,7 +6,7 @@ namespace Qian.Kernels;
 /// The gated delta rule of one sequence. Per value head and token, with the state S [key, value]:
 /// S ← e^g S; δ = β (v − kᵀS); S ← S + k δᵀ; o = qᵀS, in this order.
 /// <see cref="Step"/> does that token by token; <see cref="Chunk"/> does the same algebra on 64 tokens at a time with matrix
-/// products. Both write the state back, both run one value head per thread at a time, and a row's result
+/// products. Value heads run in parallel, and a row's result
 /// depends on nothing after it.
 /// </summary>
 public static unsafe partial class DeltaRule
@@ -54,10 +54,19 @@ public static unsafe partial class DeltaRule
     {
         if (scratch.Shape != shape)
             throw new ArgumentException($"scratch for {scratch.Shape} does not serve {shape}", nameof(scratch));
-        int slotCount = Math.Min(Math.Min(team.ThreadCount, scratch.SlotCount), shape.ValueHeads);
-        var job = new ChunkJob { Isa = isa, Data = Checked(shape, qkv, g, beta, state, y, rowCount), Scratch = scratch.Pointer, SlotFloats = scratch.SlotFloats };
+        int threadCount = Math.Min(team.ThreadCount, scratch.SlotCount);
+        // Value heads of one key head share its products, unless that leaves threads idle. Either way gives the same bits.
+        bool together = shape.KeyHeads % threadCount == 0 || shape.KeyHeads >= 4 * threadCount;
+        var job = new ChunkJob
+        {
+            Isa = isa,
+            Data = Checked(shape, qkv, g, beta, state, y, rowCount),
+            Scratch = scratch.Pointer,
+            SlotFloats = scratch.SlotFloats,
+            HeadsPerUnit = together ? shape.ValueHeadsPerKeyHead : 1,
+        };
         if (rowCount > 0)
-            team.Run(ref job, slotCount);
+            team.Run(ref job, Math.Min(threadCount, shape.ValueHeads / job.HeadsPerUnit));
     }
 
     private static Sequence Checked(in DeltaShape shape, FloatView qkv, FloatView g, FloatView beta, FloatView state, FloatView y, int rowCount)
@@ -141,27 +150,51 @@ public static unsafe partial class DeltaRule
         }
     }
 
-    // The team numbers chunks, not threads, and scratch belongs to a thread: a chunk here is a slot of scratch that takes value
-    // heads from the shared counter until none is left. The job lives once, on the caller's stack, so the counter is common.
+    // The team numbers chunks, not threads, and scratch belongs to a thread: a chunk here is a slot of scratch that takes units of
+    // value heads from the shared counter until none is left. The job lives once, on the caller's stack, so the counter is common.
     private struct ChunkJob : IChunkedJob
     {
         public Isa Isa;
         public Sequence Data;
         public float* Scratch;
         public long SlotFloats;
-        private int _nextHead;
+        public int HeadsPerUnit;
+        private int _nextUnit;
 
         public void Run(int chunkIndex)
         {
-            float* slot = Scratch + chunkIndex * SlotFloats;
+            var buffers = new ChunkBuffers(Scratch + chunkIndex * SlotFloats, Data.Shape);
+            int unitsPerKeyHead = Data.Shape.ValueHeadsPerKeyHead / HeadsPerUnit;
             while (true)
             {
-                int valueHead = Interlocked.Increment(ref _nextHead) - 1;
-                if (valueHead >= Data.Shape.ValueHeads)
+                int unit = Interlocked.Increment(ref _nextUnit) - 1;
+                int keyHead = unit / unitsPerKeyHead;
+                if (keyHead >= Data.Shape.KeyHeads)
                     return;
-                Head head = Data.HeadAt(valueHead);
-                ScalarChunks(head, new ChunkBuffers(slot, Data.Shape));
+                var heads = new HeadUnit { Data = Data, KeyHead = keyHead, First = unit % unitsPerKeyHead * HeadsPerUnit, Count = HeadsPerUnit };
+                switch (Isa)
+                {
+                    case Isa.Avx512:
+                        Chunks<Lanes512, Vector512<float>>(heads, buffers);
+                        break;
+                    case Isa.Avx2:
+                        Chunks<Lanes256, Vector256<float>>(heads, buffers);
+                        break;
+                    default:
+                        for (int i = 0; i < heads.Count; i++)
+                            ScalarChunks(heads[i], buffers);
+                        break;
+                }
             }
         }
+    }
+
+    /// <summary>Value heads that read the same key head.</summary>
+    private struct HeadUnit
+    {
+        public Sequence Data;
+        public int KeyHead, First, Count;
+
+        public readonly Head this[int index] => Data.HeadAt(Data.Shape.ValueHeadOf(KeyHead, First + index));
     }
 }

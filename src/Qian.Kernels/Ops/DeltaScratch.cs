@@ -20,45 +20,83 @@ public sealed unsafe class DeltaScratch : IDisposable
     /// <summary>The shape it was made for.</summary>
     public DeltaShape Shape { get; }
 
-    /// <summary>Native bytes held.</summary>
+    /// <summary>Native bytes held: 385 KiB per thread with keys and values 128 wide and three value heads to a key head.</summary>
     public long Bytes => _buffer.Bytes;
 
     internal int SlotCount { get; }
 
     internal long SlotFloats { get; }
 
-    internal float* Pointer => _buffer.AllFloats.Pointer;
+    internal float* Pointer => (float*)_buffer.Pointer;
 
     /// <summary>Frees the memory.</summary>
     public void Dispose() => _buffer.Dispose();
 }
 
 /// <summary>
-/// One slot cut into the buffers of a chunk (C = <see cref="DeltaRule.ChunkRows"/> rows). Every buffer starts on a 64-byte border;
-/// value columns are rounded up to whole panels of the widest tier.
+/// One slot cut into the buffers of a chunk of C = <see cref="DeltaRule.ChunkRows"/> rows. A panel is a matrix of few columns, as
+/// wide as the tier likes (up to <see cref="MaxPanelWidth"/>), stored by itself so that a column block of a wide matrix lies
+/// together in the first-level cache. Every buffer starts on a 64-byte border. The scalar tier uses the same memory unpanelled.
 /// </summary>
 internal readonly unsafe struct ChunkBuffers
 {
+    public const int MaxPanelWidth = 64;
+
+    // Rows are worked on in fours.
+    private const int RowGranule = 4;
     private const int Rows = DeltaRule.ChunkRows;
-    private const int Granule = 64;
 
-    /// <summary>G_i, the running sums of g: [C] doubles.</summary>
-    public readonly double* LogDecay;
+    /// <summary>G_i, the running sums of g, as a float and what the float leaves over: [C] each.</summary>
+    public readonly float* LogDecay, LogDecayRest;
 
-    /// <summary>[2C, padded ValueDim]: V' over the output.</summary>
+    /// <summary>e^{G_i} and e^{G_last − G_i}: [C] each.</summary>
+    public readonly float* Decay, DecayToEnd;
+
+    /// <summary>Keys, then queries: [2C, KeyDim].</summary>
+    public readonly float* Inputs;
+
+    /// <summary>Keys with a column per row: panels of [KeyDim, panel width], C columns in all.</summary>
+    public readonly float* TurnedKeys;
+
+    /// <summary>k_i·k_j, then q_i·k_j: [2C, C], lower triangles.</summary>
     public readonly float* Products;
+
+    /// <summary>−β_i (k_i·k_j) e^{G_i−G_j}, then (q_i·k_j) e^{G_i−G_j}: [2C, C], lower triangles.</summary>
+    public readonly float* Scores;
+
+    /// <summary>V' of the panel in work: [C, panel width]. For the scalar tier all of V': [C, ValueDim].</summary>
+    public readonly float* Values;
+
+    /// <summary>The states of the value heads in work, <see cref="StateFloats"/> each, in panels of [KeyDim rounded up to fours, panel width].</summary>
+    public readonly float* States;
+
+    /// <summary>Floats of one value head in <see cref="States"/>.</summary>
+    public readonly long StateFloats;
 
     public ChunkBuffers(float* slot, in DeltaShape shape)
     {
-        LogDecay = (double*)slot;
-        Products = slot + 2 * Rows;
+        LogDecay = slot;
+        LogDecayRest = LogDecay + Rows;
+        Decay = LogDecayRest + Rows;
+        DecayToEnd = Decay + Rows;
+        Inputs = DecayToEnd + Rows;
+        TurnedKeys = Inputs + 2 * Rows * (long)shape.KeyDim;
+        Products = TurnedKeys + Rows * (long)shape.KeyDim;
+        Scores = Products + 2 * Rows * Rows;
+        Values = Scores + 2 * Rows * Rows;
+        States = Values + Rows * PaddedColumns(shape);
+        StateFloats = PaddedState(shape);
     }
+
+    public static int PaddedRows(int keyDim) => (keyDim + RowGranule - 1) / RowGranule * RowGranule;
 
     public static long Floats(in DeltaShape shape)
     {
-        long columns = RoundUp(shape.ValueDim);
-        return 2 * Rows + 2 * Rows * columns;
+        long small = 4L * Rows + 3L * Rows * shape.KeyDim + 4L * Rows * Rows;
+        return small + Rows * PaddedColumns(shape) + shape.ValueHeadsPerKeyHead * PaddedState(shape);
     }
 
-    private static long RoundUp(int count) => ((long)count + Granule - 1) / Granule * Granule;
+    private static long PaddedState(in DeltaShape shape) => PaddedRows(shape.KeyDim) * PaddedColumns(shape);
+
+    private static long PaddedColumns(in DeltaShape shape) => ((long)shape.ValueDim + MaxPanelWidth - 1) / MaxPanelWidth * MaxPanelWidth;
 }

@@ -17,7 +17,12 @@ public readonly record struct DeltaShape(int KeyHeads, int ValueHeads, int KeyDi
     /// <summary>Floats of the recurrent state [ValueHeads, KeyDim, ValueDim].</summary>
     public long StateLength => (long)ValueHeads * KeyDim * ValueDim;
 
-    internal int KeyHeadOf(int valueHead) => Interleaved ? valueHead % KeyHeads : valueHead / (ValueHeads / KeyHeads);
+    internal int ValueHeadsPerKeyHead => ValueHeads / KeyHeads;
+
+    internal int KeyHeadOf(int valueHead) => Interleaved ? valueHead % KeyHeads : valueHead / ValueHeadsPerKeyHead;
+
+    /// <summary>The <paramref name="index"/>-th value head that reads <paramref name="keyHead"/>.</summary>
+    internal int ValueHeadOf(int keyHead, int index) => Interleaved ? keyHead + index * KeyHeads : keyHead * ValueHeadsPerKeyHead + index;
 
     internal void Check()
     {

@@ -99,7 +99,10 @@ public sealed class LinearTests : IDisposable
     public void ExtremeIntegersDoNotSaturate(Isa isa)
     {
         (WeightType Type, int[] Halves)[] types =
-            [(WeightType.Q4_K, [0, 2]), (WeightType.Q5_K, [0, 2]), (WeightType.Q6_K, [208]), (WeightType.Q8_0, [0])];
+            [
+                (WeightType.Q4_K, [0, 2]), (WeightType.Q5_K, [0, 2]), (WeightType.Q6_K, [208]), (WeightType.Q8_0, [0]),
+                (WeightType.Q4_0, [0]), (WeightType.IQ4_NL, [0]), (WeightType.IQ4_XS, [0]),
+            ];
         foreach ((WeightType type, int[] halves) in types)
         {
             foreach (byte fill in new byte[] { 0xff, 0x7f, 0x80 })

@@ -7,7 +7,6 @@ internal sealed partial class JinjaInterpreter
     private readonly JinjaScope _globals = new(null);
     private JinjaTextBuilder _output;
     private int _line;
-    private int _loopDepth;
 
     private JinjaInterpreter(JinjaLimits limits)
     {
@@ -150,7 +149,7 @@ internal sealed partial class JinjaInterpreter
             return node.Else is null ? Flow.Onward : Execute(node.Else, new JinjaScope(scope));
         }
 
-        var loop = new JinjaLoop(items, ++_loopDepth);
+        var loop = new JinjaLoop(items);
         JinjaValue loopValue = JinjaValue.FromLoop(loop);
         for (int i = 0; i < items.Count; i++)
         {
@@ -165,7 +164,6 @@ internal sealed partial class JinjaInterpreter
             }
         }
 
-        _loopDepth--;
         return Flow.Onward;
     }
 
@@ -197,7 +195,7 @@ internal sealed partial class JinjaInterpreter
             JinjaValue owner = scope.Get(target.Name);
             if (owner.Kind != JinjaKind.Namespace)
             {
-                throw new TemplateException(TemplateFault.Type, "cannot assign attribute on non-namespace object");
+                throw new TemplateException(TemplateFault.TemplateRuntime, "cannot assign attribute on non-namespace object");
             }
 
             owner.Namespace[target.Attribute] = value;
@@ -253,9 +251,6 @@ internal sealed partial class JinjaInterpreter
             scope.Set(name, value);
         }
 
-        int loopDepth = _loopDepth;
-        JinjaText output = Capture(macro.Body, scope);
-        _loopDepth = loopDepth;
-        return JinjaValue.FromText(output);
+        return JinjaValue.FromText(Capture(macro.Body, scope));
     }
 }

@@ -281,7 +281,7 @@ internal static class JinjaOperators
             case "//" or "%":
                 if (b.IsZero)
                 {
-                    throw new TemplateException(TemplateFault.Value, "integer division or modulo by zero");
+                    throw new TemplateException(TemplateFault.ZeroDivision, "integer division or modulo by zero");
                 }
 
                 // Python rounds towards minus infinity, .NET towards zero.
@@ -312,7 +312,7 @@ internal static class JinjaOperators
     {
         if (b == 0 && name is "/" or "//" or "%")
         {
-            throw new TemplateException(TemplateFault.Value, name == "/" ? "division by zero" : "float floor division by zero");
+            throw new TemplateException(TemplateFault.ZeroDivision, name == "/" ? "division by zero" : "float floor division by zero");
         }
 
         return name switch

@@ -36,9 +36,9 @@ internal static class JinjaPredicates
             case "iterable":
                 return value.Kind is JinjaKind.List or JinjaKind.Mapping or JinjaKind.Text or JinjaKind.Undefined or JinjaKind.Loop;
 
-            // Anything with a length and items by key, mappings included; and again undefined, whose __getitem__ fails only when called.
+            // Anything with a length and items by key, mappings and undefined included.
             case "sequence":
-                return value.Kind is JinjaKind.Mapping or JinjaKind.Text
+                return value.Kind is JinjaKind.Mapping or JinjaKind.Text or JinjaKind.Undefined
                     || (value.Kind == JinjaKind.List && value.List.Form != JinjaListForm.Iterator);
             case "odd" or "even":
                 JinjaValue rest = JinjaOperators.Apply("%", value, JinjaValue.FromInteger(2), arguments.Budget);

@@ -32,13 +32,11 @@ internal sealed class JinjaScope
 internal sealed class JinjaLoop
 {
     private readonly IReadOnlyList<JinjaValue> _items;
-    private readonly int _depth;
     private JinjaValue? _changedOn;
 
-    public JinjaLoop(IReadOnlyList<JinjaValue> items, int depth)
+    public JinjaLoop(IReadOnlyList<JinjaValue> items)
     {
         _items = items;
-        _depth = depth;
     }
 
     public int Index { get; set; }
@@ -52,8 +50,10 @@ internal sealed class JinjaLoop
         "first" => JinjaValue.FromBoolean(Index == 0),
         "last" => JinjaValue.FromBoolean(Index == _items.Count - 1),
         "length" => JinjaValue.FromInteger(_items.Count),
-        "depth" => JinjaValue.FromInteger(_depth),
-        "depth0" => JinjaValue.FromInteger(_depth - 1),
+
+        // Counts recursive calls of one loop, which are left out here, not loops within loops.
+        "depth" => JinjaValue.FromInteger(1),
+        "depth0" => JinjaValue.FromInteger(0),
         "previtem" => Index > 0 ? _items[Index - 1] : JinjaValue.UndefinedName("there is no previous item"),
         "nextitem" => Index + 1 < _items.Count ? _items[Index + 1] : JinjaValue.UndefinedName("there is no next item"),
         "cycle" => JinjaValue.FromFunction(Cycle),

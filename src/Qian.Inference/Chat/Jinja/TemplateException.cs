@@ -8,6 +8,8 @@ internal enum TemplateFault
     Undefined,
     Type,
     Value,
+    ZeroDivision,
+    TemplateRuntime,
     Security,
     Limit,
 }

@@ -5,13 +5,13 @@ using System.Runtime.Intrinsics;
 
 namespace Qian.Inference.Runtime;
 
-// The passes over all logits of a token, the only ones whose cost grows with the vocabulary. The logits are seen as blocks of 256:
+// The passes over all logits of a token, the only ones whose cost grows with the vocabulary. The logits are seen as blocks of 128:
 // one pass leaves each block's maximum, and everything after asks only the blocks that can matter. 256-bit vectors on every machine,
 // so that sums, and with them the tokens of a seed, do not depend on the vector width.
 
 internal static class LogitScan
 {
-    public const int BlockSize = 256;
+    public const int BlockSize = 128;
 
     public static int BlockCount(int count) => (count + BlockSize - 1) / BlockSize;
 

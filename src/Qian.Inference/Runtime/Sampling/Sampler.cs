@@ -5,7 +5,7 @@ namespace Qian.Inference.Runtime;
 // Chooses the next token of one sequence. The order of things, which is part of the contract:
 //   undefined ids -> (log-probabilities) -> repetition, presence and frequency, DRY -> bias -> allowed ids
 //   -> temperature -> top-k -> top-p -> min-p -> draw.
-// One pass over the vocabulary finds the maximum of each block of 256; top-k then reads only the blocks that can hold the k greatest.
+// One pass over the vocabulary finds the maximum of each block of 128; top-k then reads only the blocks that can hold the k greatest.
 // The number drawn is a function of (seed, index of the output token): nothing else that runs can change it, and a sequence whose
 // tokens are replayed through Begin and Accept goes on as it would have. It does not know text, end of text, or who shares the batch.
 // Memory is reserved at creation for what the options need; a token allocates nothing. Scratch may be shared by the samplers of a thread.
@@ -134,7 +134,7 @@ internal sealed class Sampler
             throw new ArgumentException($"Expected {_vocabulary.VocabularySize} logits, found {logits.Length}.", nameof(logits));
     }
 
-    private (int Token, float Bias)[] BiasOf(SamplingOptions options, int vocabularySize)
+    private static (int Token, float Bias)[] BiasOf(SamplingOptions options, int vocabularySize)
     {
         if (options.LogitBias is not { Count: > 0 } biases)
             return [];

@@ -71,10 +71,12 @@ internal sealed class SamplingScratch
     /// </summary>
     public int Keep(int count, double target)
     {
+        ReadOnlySpan<float> values = Values.AsSpan(0, count), weights = Weights.AsSpan(0, count);
+        Span<double> mass = _mass;
         uint low = uint.MaxValue, high = 0;
-        for (int i = 0; i < count; i++)
+        foreach (float value in values)
         {
-            uint key = Key(Values[i]);
+            uint key = Key(value);
             low = Math.Min(low, key);
             high = Math.Max(high, key);
         }
@@ -84,17 +86,17 @@ internal sealed class SamplingScratch
         while (low != high)
         {
             int shift = Math.Max(0, 24 - BitOperations.LeadingZeroCount(high - low));
-            Array.Clear(_mass);
-            for (int i = 0; i < count; i++)
+            mass.Clear();
+            for (int i = 0; i < values.Length; i++)
             {
-                uint key = Key(Values[i]);
-                if (key >= low && key <= high)
-                    _mass[(high - key) >> shift] += Weights[i];
+                uint key = Key(values[i]);
+                if (unchecked(key - low) <= high - low)
+                    mass[(int)((high - key) >> shift)] += weights[i];
             }
 
             int bucket = 0;
-            while (bucket < 256 && above + _mass[bucket] < target)
-                above += _mass[bucket++];
+            while (bucket < 256 && above + mass[bucket] < target)
+                above += mass[bucket++];
             if (bucket == 256)
             {
                 // Short of the target, by the rounding of another order of summation or because all is too little: keep the whole range.
@@ -109,9 +111,9 @@ internal sealed class SamplingScratch
 
         int kept = 0;
         bool first = true;
-        for (int i = 0; i < count; i++)
+        for (int i = 0; i < values.Length; i++)
         {
-            uint key = Key(Values[i]);
+            uint key = Key(values[i]);
             if (key < high)
                 continue;
             if (key == high)
@@ -119,7 +121,7 @@ internal sealed class SamplingScratch
                 // `first`: a target of 0 keeps one.
                 if (above >= target && !first)
                     continue;
-                above += Weights[i];
+                above += weights[i];
                 first = false;
             }
 
@@ -157,10 +159,10 @@ internal sealed class SamplingScratch
         Weights[to] = Weights[from];
     }
 
-    // Unsigned integers in the order of the floats; adding 0 makes one zero of the two.
+    // Unsigned integers in the order of the floats, without a branch on the sign; adding 0 makes one zero of the two.
     private static uint Key(float value)
     {
         int bits = BitConverter.SingleToInt32Bits(value + 0f);
-        return bits < 0 ? ~(uint)bits : (uint)bits | 0x80000000;
+        return unchecked((uint)(bits ^ ((bits >> 31) | int.MinValue)));
     }
 }

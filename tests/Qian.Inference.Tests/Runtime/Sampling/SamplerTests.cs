@@ -38,10 +38,10 @@ public sealed class SamplerTests
     [InlineData(1.0f, 40, 0.9f, 0.1f)]
     public void TokensFollowTheFilteredDistribution(float temperature, int topK, float topP, float minP)
     {
-        foreach (int size in new[] { 12, 300, 2000 })
+        foreach (int size in new[] { 12, 700 })
         {
             float[] logits = SamplerReference.Logits(size, seed: size);
-            const int DrawCount = 40_000;
+            const int DrawCount = 20_000;
             int[] counts = Draw(_plain with { Temperature = temperature, TopK = topK, TopP = topP, MinP = minP }, logits, DrawCount);
             double[] expected = SamplerReference.Filtered(logits, temperature, topK, topP, minP);
 
@@ -82,7 +82,7 @@ public sealed class SamplerTests
     [Fact]
     public void GreedyTakesTheLowestIdOfTheGreatest()
     {
-        foreach (int size in new[] { 1, 7, 31, 32, 33, 255, 256, 257, 1000 })
+        foreach (int size in new[] { 1, 7, 31, 32, 33, 127, 128, 129, 255, 256, 257, 1000 })
         {
             Sampler sampler = Create(SamplingOptions.Greedy, size);
             var random = new Random(size);
