@@ -47,7 +47,8 @@ internal sealed class ChunkPipeline
                     Interlocked.CompareExchange(ref failure, error, null);
                     stop.Cancel();
                 }
-            }) { IsBackground = true, Name = $"synth {i}" };
+            })
+            { IsBackground = true, Name = $"synth {i}" };
             makers[i].Start();
         }
 

@@ -2,7 +2,6 @@ using System.Text;
 using System.Text.Json.Nodes;
 using Qian.Inference;
 using Qian.Inference.Formats;
-using Qian.Inference.Text;
 using Qian.Kernels;
 
 namespace Qian.Weights;

@@ -2,7 +2,7 @@ using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using Qian.Inference;
-using Qian.Inference.Text;
+using Qian.Inference.Formats;
 
 namespace Qian.Weights;
 
@@ -140,7 +140,13 @@ internal static class HuggingFaceText
         {
             addedTokens.Add(new JsonObject
             {
-                ["id"] = token.Id, ["content"] = token.Text, ["single_word"] = false, ["lstrip"] = false, ["rstrip"] = false, ["normalized"] = false, ["special"] = token.IsControl,
+                ["id"] = token.Id,
+                ["content"] = token.Text,
+                ["single_word"] = false,
+                ["lstrip"] = false,
+                ["rstrip"] = false,
+                ["normalized"] = false,
+                ["special"] = token.IsControl,
             });
         }
 

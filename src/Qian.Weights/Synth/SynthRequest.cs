@@ -1,5 +1,5 @@
 using Qian.Inference;
-using Qian.Inference.Text;
+using Qian.Inference.Formats;
 
 namespace Qian.Weights;
 

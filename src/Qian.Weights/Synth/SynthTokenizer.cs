@@ -1,6 +1,5 @@
 using Qian.Inference;
 using Qian.Inference.Formats;
-using Qian.Inference.Text;
 
 namespace Qian.Weights;
 
@@ -41,29 +40,9 @@ internal static class SynthTokenizer
 
     private static TokenizerSpec ReadGguf(string path)
     {
-        using GgufFile file = GgufFile.Open(path);
-        return TokenizerSpec.FromGguf(
-            Strings(file, "tokenizer.ggml.tokens"),
-            file.OptionalIntegers("tokenizer.ggml.token_type", TokenizerSpec.MaxRowCount)?.Select(type => (int)type).ToArray(),
-            Strings(file, "tokenizer.ggml.merges"),
-            file.Text("tokenizer.ggml.pre"),
-            Id(file, "tokenizer.ggml.eos_token_id"),
-            Id(file, "tokenizer.ggml.padding_token_id"),
-            Id(file, "tokenizer.ggml.bos_token_id"));
+        using Checkpoint checkpoint = Checkpoint.Open(path);
+        return checkpoint.LoadTokenizer() ?? throw new BadRequestException($"--tokenizer {path}: this file holds no tokenizer");
     }
-
-    private static string[] Strings(GgufFile file, string key)
-    {
-        GgufValue value = file.OptionalStrings(key) ?? throw file.Missing(key);
-        if (value.Count > 4 * TokenizerSpec.MaxRowCount)
-            throw file.Wrong(key, $"at most {4 * TokenizerSpec.MaxRowCount} strings", value);
-        var strings = new string[value.Count];
-        for (int index = 0; index < strings.Length; index++)
-            strings[index] = value.StringAt(index);
-        return strings;
-    }
-
-    private static int? Id(GgufFile file, string key) => (int?)file.OptionalInteger(key, 0, TokenizerSpec.MaxRowCount);
 
     private static TokenizerSpec Padded(TokenizerSpec given, int rowCount, string path)
     {

@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using Qian.Inference;
-using Qian.Inference.Text;
+using Qian.Inference.Formats;
 
 namespace Qian.Weights;
 
