@@ -84,7 +84,7 @@ internal sealed partial class AssistantOutputParser
         {
             _isRepaired = true;
             _content.EndPiece();
-            SkipMarkup(at + "</tool_call>".Length);
+            EnterAfterCall(at + "</tool_call>".Length, isBlockOpen: false);
             return TagMatch.Yes;
         }
 
