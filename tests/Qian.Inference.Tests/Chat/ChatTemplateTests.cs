@@ -31,7 +31,7 @@ public class ChatTemplateTests
         Assert.Equal(4, Count(templateText, "<|im_end|>"));
         Assert.Equal(2, Count(templateText, "<think>"));
         string userText = string.Join("|", segments.Where(one => !one.IsTemplateText).Select(one => one.Text));
-        Assert.Equal(8, Count(userText, "<|im_end|>"));
+        Assert.Equal(9, Count(userText, "<|im_end|>"));
     }
 
     [Fact]
@@ -139,7 +139,7 @@ public class ChatTemplateTests
     [InlineData("{% set ns = namespace(x=[1], y=[1]) %}{% for i in range(99) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}{{ ns.x == ns.y }}")]
     [InlineData("{{ range(999999999) }}")]
     [InlineData("{{ 'x' * 999999999 }}")]
-    [InlineData("{{ 9 ** 9 ** 9 }}")]
+    [InlineData("{{ 9 ** 999999 }}")]
     [InlineData("{{ [0] * 99999999 }}")]
     [InlineData("{% set ns = namespace(x=3) %}{% for i in range(99) %}{% set ns.x = ns.x * ns.x %}{% endfor %}")]
     [InlineData("{{ '7'.zfill(999999999) }}{{ 'a'|indent(999999999, true) * 99999 }}")]

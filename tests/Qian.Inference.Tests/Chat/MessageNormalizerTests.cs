@@ -26,7 +26,7 @@ public class MessageNormalizerTests
     public void ToolArgumentsBecomeAnObject(string arguments, string parameters)
     {
         string json = arguments.StartsWith("{\"", StringComparison.Ordinal) || arguments.StartsWith('[') ? arguments : $"\"{arguments}\"";
-        string messages = $$"""[{"role":"user","content":"q"},{"role":"assistant","content":null,"tool_calls":[{"id":"1","function":{"name":"f","arguments":{{json}}}}]}]""";
+        string messages = $$$"""[{"role":"user","content":"q"},{"role":"assistant","content":null,"tool_calls":[{"id":"1","function":{"name":"f","arguments":{{{json}}}}}]}]""";
         Assert.EndsWith($"</think>\n\n<tool_call>\n<function=f>\n{parameters}</function>\n</tool_call><|im_end|>\n", Render(messages), StringComparison.Ordinal);
     }
 
