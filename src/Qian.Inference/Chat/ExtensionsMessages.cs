@@ -76,6 +76,7 @@ internal static class ExtensionsMessages
         var parts = new List<ContentPart>();
         var calls = new List<ToolCall>();
         string? reasoning = null;
+        bool hasResult = false;
         foreach (AIContent content in message.Contents)
         {
             switch (content)
@@ -92,6 +93,7 @@ internal static class ExtensionsMessages
                 case FunctionResultContent result:
                     string text2 = result.Result is string plain ? plain : JsonSerializer.Serialize(result.Result, AIJsonUtilities.DefaultOptions);
                     read.Add(new Message(MessageRole.Tool, text2) { ToolCallId = result.CallId });
+                    hasResult = true;
                     break;
                 case DataContent data when data.HasTopLevelMediaType("image"):
                     parts.Add(ContentPart.FromImage(data.Uri));
@@ -106,7 +108,8 @@ internal static class ExtensionsMessages
             }
         }
 
-        if (parts.Count == 0 && calls.Count == 0 && reasoning is null)
+        // Only results stood in it. Any other message counts even when it is empty: a reply may be, and the turn remains.
+        if (hasResult && parts.Count == 0 && calls.Count == 0 && reasoning is null)
             return;
         read.Add(new Message(message.Role.Value, parts) { ReasoningContent = reasoning, ToolCalls = calls, Name = message.AuthorName });
     }

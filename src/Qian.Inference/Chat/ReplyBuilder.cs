@@ -23,11 +23,16 @@ internal sealed class ReplyBuilder
 
     public int ReasoningTokenCount { get; private set; }
 
+    // Whether the model began a call, whole or not.
+    public bool HasCalls => _parser.Output.ToolCalls.Count > 0;
+
     public ChatDelta Add(GeneratedToken token)
     {
         TokenCount++;
+        ChatDelta delta = Piece(_parser.Feed(token.Text), tokenCount: 1);
+        // After the piece: the token that brings the first of the answer is the answer's.
         ReasoningTokenCount += _isThinking ? 1 : 0;
-        return Piece(_parser.Feed(token.Text), tokenCount: 1);
+        return delta;
     }
 
     public ChatDelta End(bool isCut) => Piece(_parser.Finish(isCut), tokenCount: 0);
@@ -62,6 +67,7 @@ internal sealed class ReplyBuilder
             {
                 case OutputEventKind.Reasoning:
                     _reasoning.Append(step.Text);
+                    _isThinking = true;
                     break;
                 case OutputEventKind.Content:
                     _text.Append(step.Text);
