@@ -125,7 +125,7 @@ public sealed class ChatSession : IDisposable
 
         bool thinks = promptText.TrimEnd().EndsWith("<think>", StringComparison.Ordinal);
         var parser = new AssistantOutputParser(Settings.Tools, thinks);
-        var reply = new ReplyBuilder(parser, thinks);
+        var reply = new ReplyBuilder(parser);
         FinishReason? finish = null;
         try
         {

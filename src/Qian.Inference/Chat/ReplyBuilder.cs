@@ -11,13 +11,8 @@ internal sealed class ReplyBuilder
     private readonly StringBuilder _text = new();
     private readonly StringBuilder _reasoning = new();
     private readonly List<string> _callIds = [];
-    private bool _isThinking;
 
-    public ReplyBuilder(AssistantOutputParser parser, bool thinks)
-    {
-        _parser = parser;
-        _isThinking = thinks;
-    }
+    public ReplyBuilder(AssistantOutputParser parser) => _parser = parser;
 
     public int TokenCount { get; private set; }
 
@@ -30,8 +25,8 @@ internal sealed class ReplyBuilder
     {
         TokenCount++;
         ChatDelta delta = Piece(_parser.Feed(token.Text), tokenCount: 1);
-        // After the piece: the token that brings the first of the answer is the answer's.
-        ReasoningTokenCount += _isThinking ? 1 : 0;
+        // After the piece: the token that closes the thinking is none of it.
+        ReasoningTokenCount += _parser.IsReasoning ? 1 : 0;
         return delta;
     }
 
@@ -67,14 +62,9 @@ internal sealed class ReplyBuilder
             {
                 case OutputEventKind.Reasoning:
                     _reasoning.Append(step.Text);
-                    _isThinking = true;
                     break;
                 case OutputEventKind.Content:
                     _text.Append(step.Text);
-                    _isThinking = false;
-                    break;
-                case OutputEventKind.ToolCallStarted:
-                    _isThinking = false;
                     break;
                 case OutputEventKind.ToolCallCompleted:
                     ParsedToolCall call = _parser.Output.ToolCalls[step.CallIndex];
