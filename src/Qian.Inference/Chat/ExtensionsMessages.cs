@@ -6,6 +6,9 @@ namespace Qian.Inference.Chat;
 // Between Microsoft.Extensions.AI's types and ours, both ways.
 internal static class ExtensionsMessages
 {
+    // The library's own options, on one line: indentation would cost the model a token or two per line.
+    private static readonly JsonSerializerOptions s_results = new(AIJsonUtilities.DefaultOptions) { WriteIndented = false };
+
     public static IReadOnlyList<Message> Read(IEnumerable<ChatMessage> messages, ChatOptions? options)
     {
         var read = new List<Message>();
@@ -91,7 +94,7 @@ internal static class ExtensionsMessages
                     calls.Add(new ToolCall(call.CallId, call.Name, JsonSerializer.SerializeToElement(call.Arguments ?? new Dictionary<string, object?>(), AIJsonUtilities.DefaultOptions)));
                     break;
                 case FunctionResultContent result:
-                    string text2 = result.Result is string plain ? plain : JsonSerializer.Serialize(result.Result, AIJsonUtilities.DefaultOptions);
+                    string text2 = result.Result is string plain ? plain : JsonSerializer.Serialize(result.Result, s_results);
                     read.Add(new Message(MessageRole.Tool, text2) { ToolCallId = result.CallId });
                     hasResult = true;
                     break;

@@ -19,7 +19,7 @@ public sealed class ChatSessionTests(TinyModel model) : IClassFixture<TinyModel>
         TopP = 1,
         Seed = seed,
         MaxTokens = 400,
-        LogitBias = new Dictionary<int, float> { [Id(engine, "<|im_end|>")] = 4 },
+        LogitBias = new Dictionary<int, float> { [Id(engine, "<|im_end|>")] = 4, [Id(engine, "<|endoftext|>")] = -100 },
     };
 
     private static int Id(Engine engine, string name) => engine.Tokenizer.TryGetId(name, out int id) ? id : throw new ArgumentException(name);
@@ -94,6 +94,17 @@ public sealed class ChatSessionTests(TinyModel model) : IClassFixture<TinyModel>
         Assert.Equal(first.PromptTokens + first.OutputTokens - 1, second.CachedTokens);
         await AssertReplyIsThatOfAFreshSession(engine, chat, second);
         Assert.Contains("<|im_end|>\n<|im_start|>user\nAnd a river?<|im_end|>\n<|im_start|>assistant\n<think>\n", Prompt(engine, chat, second), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task AReplyThatEndsOtherwiseThanTheTemplateWritesIsReadAgain()
+    {
+        using Engine engine = model.Load();
+        using var chat = new ChatSession(engine, s_answerAtOnce);
+        SamplingOptions ending = SamplingOptions.Greedy with { LogitBias = new Dictionary<int, float> { [Id(engine, "<|endoftext|>")] = 100 } };
+        Assert.Equal(FinishReason.Stop, (await Collect(chat.SendAsync("Hello", ending)))[^1].Finish);
+        Assert.Equal(0, (await Collect(chat.SendAsync("More", s_greedy)))[^1].Usage!.CachedTokens);
+        Assert.DoesNotContain(Id(engine, "<|endoftext|>"), chat.Tokens);
     }
 
     [Fact]
