@@ -36,6 +36,17 @@ internal static class FlagNames
         return s_flags.TryGetValue(name, out string? flag) ? new BadRequestException(flag + error.Message[colon..], error) : error;
     }
 
+    // A mistyped option that the parser took for the verb's argument (a prompt, a path); null when there is none.
+    public static string? Unknown(ParseResult parsed)
+    {
+        if (parsed.Tokens.Any(token => token.Type == TokenType.DoubleDash))
+            return null;
+        return parsed.CommandResult.Children.OfType<ArgumentResult>()
+            .SelectMany(argument => argument.Tokens)
+            .Select(token => token.Value)
+            .FirstOrDefault(value => value.StartsWith("--", StringComparison.Ordinal) && !value.Any(char.IsWhiteSpace));
+    }
+
     // The parser names the .NET type where a number was expected.
     public static string Explain(ParseError error)
     {

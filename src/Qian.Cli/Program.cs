@@ -14,6 +14,13 @@ internal static class Program
     {
         Console.OutputEncoding = System.Text.Encoding.UTF8;
         ParseResult parsed = Verbs.Root().Parse(args);
+        if (FlagNames.Unknown(parsed) is { } unknown && parsed.Action is not System.CommandLine.Help.HelpAction)
+        {
+            Console.Error.WriteLine($"qian: unknown option '{unknown}' (text that begins with two dashes goes behind a lone --).");
+            Console.Error.WriteLine($"See '{HelpCommand(parsed)} --help'.");
+            return BadUsage;
+        }
+
         if (parsed.Errors.Count > 0 && parsed.Action is not System.CommandLine.Help.HelpAction)
         {
             foreach (var error in parsed.Errors)

@@ -17,24 +17,18 @@ internal sealed class CliProcess : IDisposable
     private static readonly TimeSpan s_patience = TimeSpan.FromMinutes(2);
 
     private readonly Process _process;
-    private readonly StringBuilder _out = new();
-    private readonly Task _reading;
-    private readonly Task<string> _error;
-    private readonly TaskCompletionSource _spoke = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private readonly TaskCompletionSource _lineEnded = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly Heard _out;
+    private readonly Heard _error;
 
     private CliProcess(Process process)
     {
         _process = process;
-        _error = process.StandardError.ReadToEndAsync();
-        _reading = Task.Run(ReadOut);
+        _out = new Heard(process.StandardOutput);
+        _error = new Heard(process.StandardError);
     }
 
-    // Completes when the first character of a result has come.
-    public Task Spoke => _spoke.Task.WaitAsync(s_patience);
-
-    // Completes when the first line of a result has ended.
-    public Task LineEnded => _lineEnded.Task.WaitAsync(s_patience);
+    // A reply that only an interruption ends: what was said once is said for ever.
+    public static string[] Endless { get; } = ["-n", "200000", "--temperature", "0", "--frequency-penalty", "-10"];
 
     public static Task<CliResult> Run(params string[] arguments) => RunWith(null, null, arguments);
 
@@ -44,12 +38,45 @@ internal sealed class CliProcess : IDisposable
     {
         using CliProcess process = Start(variable, arguments);
         if (input is not null)
-            await process._process.StandardInput.WriteAsync(input);
+            await process.Write(input);
         process._process.StandardInput.Close();
         return await process.End();
     }
 
-    public static CliProcess Start((string Name, string Value)? variable, params string[] arguments)
+    public static CliProcess Start(params string[] arguments) => Start(null, arguments);
+
+    // Completes when stdout has more than `length` characters.
+    public Task Said(int length) => _out.Until(text => text.Length > length);
+
+    // Completes when stderr holds this.
+    public Task Noted(string part) => _error.Until(text => text.Contains(part, StringComparison.Ordinal));
+
+    public async Task Write(string input)
+    {
+        await _process.StandardInput.WriteAsync(input);
+        await _process.StandardInput.FlushAsync();
+    }
+
+    // What Ctrl-C in a terminal sends.
+    public void Interrupt() => Assert.Equal(0, Kill(_process.Id, 2));
+
+    public async Task<CliResult> End()
+    {
+        await _process.WaitForExitAsync().WaitAsync(s_patience);
+        var result = new CliResult(_process.ExitCode, await _out.ToEnd(), await _error.ToEnd());
+        Assert.DoesNotContain("   at ", result.Out + result.Error, StringComparison.Ordinal);
+        Assert.DoesNotContain("Unhandled exception", result.Out + result.Error, StringComparison.Ordinal);
+        return result;
+    }
+
+    public void Dispose()
+    {
+        if (!_process.HasExited)
+            _process.Kill();
+        _process.Dispose();
+    }
+
+    private static CliProcess Start((string Name, string Value)? variable, params string[] arguments)
     {
         var start = new ProcessStartInfo(Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet")
         {
@@ -69,48 +96,49 @@ internal sealed class CliProcess : IDisposable
         return new CliProcess(Process.Start(start)!);
     }
 
-    public async Task Write(string input)
-    {
-        await _process.StandardInput.WriteAsync(input);
-        await _process.StandardInput.FlushAsync();
-    }
-
-    // What Ctrl-C in a terminal sends.
-    public void Interrupt() => Assert.Equal(0, Kill(_process.Id, 2));
-
-    public async Task<CliResult> End()
-    {
-        await _process.WaitForExitAsync().WaitAsync(s_patience);
-        await _reading;
-        var result = new CliResult(_process.ExitCode, _out.ToString(), await _error);
-        Assert.DoesNotContain("   at ", result.Out + result.Error, StringComparison.Ordinal);
-        Assert.DoesNotContain("Unhandled exception", result.Out + result.Error, StringComparison.Ordinal);
-        return result;
-    }
-
-    public void Dispose()
-    {
-        if (!_process.HasExited)
-            _process.Kill();
-        _process.Dispose();
-    }
-
-    private async Task ReadOut()
-    {
-        var buffer = new char[4096];
-        int count;
-        while ((count = await _process.StandardOutput.ReadAsync(buffer)) > 0)
-        {
-            _out.Append(buffer, 0, count);
-            _spoke.TrySetResult();
-            if (buffer.AsSpan(0, count).Contains('\n'))
-                _lineEnded.TrySetResult();
-        }
-
-        _spoke.TrySetResult();
-        _lineEnded.TrySetResult();
-    }
-
     [DllImport("libc", EntryPoint = "kill")]
     private static extern int Kill(int process, int signal);
+
+    // One stream of the process, read as it comes.
+    private sealed class Heard
+    {
+        private readonly StringBuilder _text = new();
+        private readonly Task _reading;
+
+        public Heard(StreamReader reader) => _reading = Task.Run(() => Read(reader));
+
+        private string Text
+        {
+            get
+            {
+                lock (_text)
+                    return _text.ToString();
+            }
+        }
+
+        public async Task Until(Func<string, bool> holds)
+        {
+            using var patience = new CancellationTokenSource(s_patience);
+            while (!holds(Text) && !_reading.IsCompleted)
+                await Task.Delay(5, patience.Token);
+            Assert.True(holds(Text), $"the stream ended with: {Text}");
+        }
+
+        public async Task<string> ToEnd()
+        {
+            await _reading.WaitAsync(s_patience);
+            return Text;
+        }
+
+        private async Task Read(StreamReader reader)
+        {
+            var buffer = new char[4096];
+            int count;
+            while ((count = await reader.ReadAsync(buffer)) > 0)
+            {
+                lock (_text)
+                    _text.Append(buffer, 0, count);
+            }
+        }
+    }
 }

@@ -37,6 +37,13 @@ public sealed class RunTests(TinyModel model) : IClassFixture<TinyModel>
     }
 
     [Fact]
+    public async Task APromptMayBeginWithDashes()
+    {
+        CliResult dashes = await Run("-n", "4", "--temperature", "0", "--", "--hello"), sentence = await Run("-n", "4", "--temperature", "0", "-- hello there");
+        Assert.Equal((0, 0), (dashes.ExitCode, sentence.ExitCode));
+    }
+
+    [Fact]
     public async Task ThinkingStaysOutOfTheResult()
     {
         CliResult result = await Run("Hello", "-n", "140", "--temperature", "0", "--thinking-budget", "5");
@@ -80,8 +87,8 @@ public sealed class RunTests(TinyModel model) : IClassFixture<TinyModel>
     [Fact]
     public async Task AnInterruptionEndsItAtOnce()
     {
-        using CliProcess process = CliProcess.Start(null, "run", "-m", model.Path, "--tokens", "1 2 3", "-n", "200000", "--seed", "1", "--temperature", "3", "--top-k", "0");
-        await process.Spoke;
+        using CliProcess process = CliProcess.Start(["run", "-m", model.Path, "--tokens", "1 2 3", .. CliProcess.Endless]);
+        await process.Said(0);
         process.Interrupt();
         CliResult result = await process.End();
         Assert.Equal((130, "qian: interrupted\n"), (result.ExitCode, result.Error));

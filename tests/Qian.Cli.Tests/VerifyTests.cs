@@ -37,12 +37,7 @@ public sealed class VerifyTests
         {
             foreach (string file in Directory.GetFiles(source))
                 File.Copy(file, Path.Combine(doctored, Path.GetFileName(file)));
-            byte[] outputs = File.ReadAllBytes(Path.Combine(doctored, "outputs.safetensors"));
-            int header = (int)BitConverter.ToInt64(outputs);
-            for (int i = 8 + header + 3; i < outputs.Length; i += 4 * 97)
-                outputs[i] ^= 0x80;   // the sign of every 97th float
-            File.WriteAllBytes(Path.Combine(doctored, "outputs.safetensors"), outputs);
-
+            NegateLargestTensor(Path.Combine(doctored, "outputs.safetensors"));
             CliResult text = await CliProcess.Run("verify", doctored), json = await CliProcess.Run("verify", "--json", doctored);
             Assert.Equal((1, 1), (text.ExitCode, json.ExitCode));
             Assert.Contains("FAIL", text.Out, StringComparison.Ordinal);
@@ -54,5 +49,21 @@ public sealed class VerifyTests
         {
             Directory.Delete(doctored, recursive: true);
         }
+    }
+
+    // Flips every sign of the largest float32 tensor of a safetensors file.
+    private static void NegateLargestTensor(string path)
+    {
+        byte[] bytes = File.ReadAllBytes(path);
+        int headerLength = (int)BitConverter.ToInt64(bytes);
+        using JsonDocument header = JsonDocument.Parse(bytes.AsMemory(8, headerLength));
+        (int start, int end) = header.RootElement.EnumerateObject()
+            .Where(tensor => tensor.Value.TryGetProperty("dtype", out JsonElement type) && type.GetString() == "F32")
+            .Select(tensor => tensor.Value.GetProperty("data_offsets"))
+            .Select(offsets => (offsets[0].GetInt32(), offsets[1].GetInt32()))
+            .MaxBy(range => range.Item2 - range.Item1);
+        for (int i = start; i < end; i += 4)
+            bytes[8 + headerLength + i + 3] ^= 0x80;
+        File.WriteAllBytes(path, bytes);
     }
 }

@@ -9,6 +9,8 @@ namespace Qian.Inference.Tests.Chat;
 [Trait("Tier", "All")]
 public sealed class ChatSessionTests(TinyModel model) : IClassFixture<TinyModel>
 {
+    // Room enough that a reply to be interrupted does not end first.
+    private static readonly EngineOptions s_long = new() { ContextLength = 65_536 };
     private static readonly ChatSettings s_answerAtOnce = new() { Think = false };
     private static readonly SamplingOptions s_greedy = SamplingOptions.Greedy with { MaxTokens = 24, IgnoreEos = true };
 
@@ -275,7 +277,7 @@ public sealed class ChatSessionTests(TinyModel model) : IClassFixture<TinyModel>
     [InlineData(0)]
     public async Task ACancelledReplyLeavesAConversationThatGoesOn(int deltaCount)
     {
-        using Engine engine = LoadExact();
+        using Engine engine = LoadExact(s_long);
         using var chat = new ChatSession(engine, s_answerAtOnce);
         using var cancel = new CancellationTokenSource();
         int count = 0;
@@ -326,7 +328,7 @@ public sealed class ChatSessionTests(TinyModel model) : IClassFixture<TinyModel>
     [Fact]
     public async Task ASessionDisposedWhileItRepliesIsFreedWhenTheReplyEnds()
     {
-        using Engine engine = model.Load();
+        using Engine engine = model.Load(s_long);
         var chat = new ChatSession(engine, s_answerAtOnce);
         await Assert.ThrowsAnyAsync<OperationCanceledException>(async () =>
         {

@@ -180,13 +180,12 @@ public sealed class QianChatClientTests(TinyModel model) : IClassFixture<TinyMod
     }
 
     [Fact]
-    public async Task AnEmptyReplyKeepsItsTurn()
+    public void AnEmptyReplyKeepsItsTurn()
     {
         IReadOnlyList<Message> read = ExtensionsMessages.Read([.. s_hello, new ChatMessage(ChatRole.Assistant, [new UsageContent(new UsageDetails())]), .. s_hello], null);
         Assert.Equal(["user", "assistant", "user"], read.Select(message => message.Role));
         read = ExtensionsMessages.Read([new ChatMessage(ChatRole.Tool, [new FunctionResultContent("call_1", "ok")])], null);
         Assert.Equal("tool", Assert.Single(read).Role);
-        await Task.CompletedTask;
     }
 
     [Theory]
@@ -232,10 +231,12 @@ public sealed class QianChatClientTests(TinyModel model) : IClassFixture<TinyMod
     [Fact]
     public async Task CancellationEndsTheStreamAndTheClientGoesOn()
     {
-        using Engine engine = model.Load();
+        using Engine engine = model.Load(new EngineOptions { ContextLength = 65_536 });
         using var client = new QianChatClient(engine);
         using var cancel = new CancellationTokenSource();
+        // What was said once is said for ever: only the cancellation ends this.
         ChatOptions options = Greedy(tokens: 100_000);
+        options.FrequencyPenalty = -10;
         await Assert.ThrowsAnyAsync<OperationCanceledException>(async () =>
         {
             await foreach (ChatResponseUpdate _ in client.GetStreamingResponseAsync(s_hello, options, cancel.Token))
