@@ -27,8 +27,8 @@ internal sealed class CliProcess : IDisposable
         _error = new Heard(process.StandardError);
     }
 
-    // A reply that only an interruption ends: what was said once is said for ever.
-    public static string[] Endless { get; } = ["-n", "200000", "--temperature", "0", "--frequency-penalty", "-10"];
+    // A reply that only an interruption ends: what was said once is said for ever. In float32, so that every tier says the same.
+    public static string[] Endless { get; } = ["-n", "200000", "--temperature", "0", "--frequency-penalty", "-10", "--exact", "--kv", "f32"];
 
     public static Task<CliResult> Run(params string[] arguments) => RunWith(null, null, arguments);
 

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Microsoft.Extensions.AI;
 using Qian.Inference.Chat;
+using Qian.Kernels;
 
 namespace Qian.Inference.Tests.Chat;
 
@@ -231,10 +232,10 @@ public sealed class QianChatClientTests(TinyModel model) : IClassFixture<TinyMod
     [Fact]
     public async Task CancellationEndsTheStreamAndTheClientGoesOn()
     {
-        using Engine engine = model.Load(new EngineOptions { ContextLength = 65_536 });
+        using Engine engine = model.Load(new EngineOptions { ContextLength = 65_536, ExactArithmetic = true, KvType = KvType.F32 });
         using var client = new QianChatClient(engine);
         using var cancel = new CancellationTokenSource();
-        // What was said once is said for ever: only the cancellation ends this.
+        // What was said once is said for ever: only the cancellation ends this. In float32, so that every tier says the same.
         ChatOptions options = Greedy(tokens: 100_000);
         options.FrequencyPenalty = -10;
         await Assert.ThrowsAnyAsync<OperationCanceledException>(async () =>
