@@ -3,40 +3,20 @@ using System.Diagnostics.CodeAnalysis;
 namespace Qian.Kernels;
 
 /// <summary>
-/// What the storage types of weights are: sizes, names. A type stores whole blocks of
+/// The storage types of weights: sizes, names, and the way from bytes to numbers and back. A type stores whole blocks of
 /// values; a row of a matrix is a whole number of blocks, and rows follow each other without padding.
+/// All methods are pure and safe to call from many threads.
 /// </summary>
 public static class WeightFormat
 {
-    private sealed class Plain(WeightType type, string name, int values, int bytes) : BlockFormat(type, name, values, bytes);
-
     // Indexed by the type's number; null where GGUF has no (living) type.
     private static readonly BlockFormat?[] s_formats = Index(
     [
-        new Plain(WeightType.F32, "F32", 1, 4),
-        new Plain(WeightType.F16, "F16", 1, 2),
-        new Plain(WeightType.BF16, "BF16", 1, 2),
-        new Plain(WeightType.Q8_0, "Q8_0", 32, 34),
-        new Plain(WeightType.Q4_0, "Q4_0", 32, 18),
-        new Plain(WeightType.Q4_1, "Q4_1", 32, 20),
-        new Plain(WeightType.Q5_0, "Q5_0", 32, 22),
-        new Plain(WeightType.Q5_1, "Q5_1", 32, 24),
-        new Plain(WeightType.Q2_K, "Q2_K", 256, 84),
-        new Plain(WeightType.Q3_K, "Q3_K", 256, 110),
-        new Plain(WeightType.Q4_K, "Q4_K", 256, 144),
-        new Plain(WeightType.Q5_K, "Q5_K", 256, 176),
-        new Plain(WeightType.Q6_K, "Q6_K", 256, 210),
-        new Plain(WeightType.IQ4_NL, "IQ4_NL", 32, 18),
-        new Plain(WeightType.IQ4_XS, "IQ4_XS", 256, 136),
-        new Plain(WeightType.MXFP4, "MXFP4", 32, 17),
-        new Plain(WeightType.NVFP4, "NVFP4", 64, 36),
-        new Plain(WeightType.IQ1_S, "IQ1_S", 256, 50),
-        new Plain(WeightType.IQ1_M, "IQ1_M", 256, 56),
-        new Plain(WeightType.IQ2_XXS, "IQ2_XXS", 256, 66),
-        new Plain(WeightType.IQ2_XS, "IQ2_XS", 256, 74),
-        new Plain(WeightType.IQ2_S, "IQ2_S", 256, 82),
-        new Plain(WeightType.IQ3_XXS, "IQ3_XXS", 256, 98),
-        new Plain(WeightType.IQ3_S, "IQ3_S", 256, 110),
+        new F32(), new F16(), new BF16(),
+        new Q8_0(), new Q4_0(), new Q4_1(), new Q5_0(), new Q5_1(),
+        new Q2_K(), new Q3_K(), new Q4_K(), new Q5_K(), new Q6_K(),
+        new IQ4_NL(), new IQ4_XS(), new MXFP4(), new NVFP4(),
+        new IQ1_S(), new IQ1_M(), new IQ2_XXS(), new IQ2_XS(), new IQ2_S(), new IQ3_XXS(), new IQ3_S(),
     ]);
 
     /// <summary>True for the types that this library can read; a file may claim any number.</summary>
@@ -46,10 +26,13 @@ public static class WeightFormat
     /// <exception cref="ArgumentException">The type is not defined.</exception>
     public static bool IsQuantized(WeightType type) => Of(type).BlockValues > 1;
 
-    /// <summary>True for the types that <c>Encode</c> can write; the code-book types (IQ1, IQ2, IQ3) are only read.</summary>
+    /// <summary>True for the types that <see cref="Encode"/> can write; the code-book types (IQ1, IQ2, IQ3) are only read.</summary>
     /// <exception cref="ArgumentException">The type is not defined.</exception>
-    public static bool CanEncode(WeightType type) => Of(type).Type is not
-        (WeightType.IQ1_S or WeightType.IQ1_M or WeightType.IQ2_XXS or WeightType.IQ2_XS or WeightType.IQ2_S or WeightType.IQ3_XXS or WeightType.IQ3_S);
+    public static bool CanEncode(WeightType type) => Of(type).LargestMagnitude > 0;
+
+    /// <summary>True for the quantized types that add a minimum, whose offsets <see cref="UnpackInt8"/> fills.</summary>
+    /// <exception cref="ArgumentException">The type is not defined.</exception>
+    public static bool HasOffsets(WeightType type) => Of(type) is QuantFormat { HasOffsets: true };
 
     /// <summary>Values in one block: 1 for the float types, else 32, 64 or 256.</summary>
     /// <exception cref="ArgumentException">The type is not defined.</exception>
@@ -91,6 +74,88 @@ public static class WeightFormat
 
         type = default;
         return false;
+    }
+
+    /// <summary>
+    /// The values that the blocks stand for, exact to one float32 rounding. Any bytes decode; where a stored scale is infinite
+    /// or NaN, so are values. NVFP4 values lack the factor that its tensor stores apart.
+    /// </summary>
+    /// <param name="type">How <paramref name="source"/> is stored.</param>
+    /// <param name="source">Whole blocks.</param>
+    /// <param name="destination">As many values as the blocks hold.</param>
+    /// <exception cref="ArgumentException">The type is not defined, or the lengths do not fit.</exception>
+    public static void Decode(WeightType type, ReadOnlySpan<byte> source, Span<float> destination)
+    {
+        BlockFormat format = Of(type);
+        CheckLengths(format, source.Length, destination.Length);
+        format.Decode(source, destination);
+    }
+
+    /// <summary>
+    /// Stores values as blocks. F16 and BF16 round to nearest even; the others search for the scales that give the least
+    /// squared error, weighted by <paramref name="importance"/>. Equal input gives equal bytes on every machine.
+    /// </summary>
+    /// <param name="type">A type for which <see cref="CanEncode"/> is true.</param>
+    /// <param name="source">Values of whole blocks. For NVFP4, already divided by the tensor's factor.</param>
+    /// <param name="destination">As many bytes as the blocks take.</param>
+    /// <param name="importance">Empty, or a weight of 0 or more for each value, or for each column of rows that
+    /// <paramref name="source"/> holds one after the other.</param>
+    /// <exception cref="ArgumentException">The type is not defined or only read, the lengths do not fit, a value is not finite
+    /// or too large for the type, or a weight is negative or not finite; the message names the index.</exception>
+    public static void Encode(WeightType type, ReadOnlySpan<float> source, Span<byte> destination, ReadOnlySpan<float> importance = default)
+    {
+        BlockFormat format = Of(type);
+        if (!CanEncode(type))
+            throw new ArgumentException($"{format.Name} is only read, not written.", nameof(type));
+        CheckLengths(format, destination.Length, source.Length);
+        int index = BlockFormat.IndexOutside(source, format.LargestMagnitude);
+        if (index >= 0)
+            throw new ArgumentException($"Value {index} is {source[index]}; {format.Name} stores finite values up to {format.LargestMagnitude} in magnitude.", nameof(source));
+        if (!importance.IsEmpty)
+            CheckImportance(format, importance, source.Length);
+        format.Encode(source, destination, importance);
+    }
+
+    /// <summary>
+    /// Blocks as small integers: value[i] = scales[i / 16] * quants[i] + offsets[i / 16], the form that integer products
+    /// use. Quants lie in −127 … 127, except that a Q8_0 block may hold −128.
+    /// </summary>
+    /// <param name="type">A type for which <see cref="IsQuantized"/> is true.</param>
+    /// <param name="source">Whole blocks.</param>
+    /// <param name="quants">As many as the blocks hold values.</param>
+    /// <param name="scales">One per 16 values.</param>
+    /// <param name="offsets">One per 16 values; for a type without offsets they become 0, or the span may be empty.</param>
+    /// <exception cref="ArgumentException">The type is not defined or not quantized, or the lengths do not fit.</exception>
+    public static void UnpackInt8(WeightType type, ReadOnlySpan<byte> source, Span<sbyte> quants, Span<float> scales, Span<float> offsets)
+    {
+        if (Of(type) is not QuantFormat format)
+            throw new ArgumentException($"{Name(type)} holds no integers to unpack.", nameof(type));
+        CheckLengths(format, source.Length, quants.Length);
+        int groupCount = quants.Length / QuantFormat.GroupValues;
+        if (scales.Length != groupCount)
+            throw new ArgumentException($"{quants.Length} values need {groupCount} scales, not {scales.Length}.", nameof(scales));
+        if (offsets.Length != groupCount && (format.HasOffsets || !offsets.IsEmpty))
+            throw new ArgumentException($"{quants.Length} values need {groupCount} offsets, not {offsets.Length}.", nameof(offsets));
+        format.Unpack(source, quants, scales, offsets);
+    }
+
+    private static void CheckLengths(BlockFormat format, int byteCount, int valueCount)
+    {
+        if (byteCount % format.BlockBytes != 0)
+            throw new ArgumentException($"{byteCount} bytes are not a whole number of {format.Name} blocks of {format.BlockBytes} bytes.");
+        if ((long)(byteCount / format.BlockBytes) * format.BlockValues != valueCount)
+            throw new ArgumentException($"{byteCount} bytes of {format.Name} hold {(long)(byteCount / format.BlockBytes) * format.BlockValues} values, not {valueCount}.");
+    }
+
+    private static void CheckImportance(BlockFormat format, ReadOnlySpan<float> importance, int valueCount)
+    {
+        if (importance.Length % format.BlockValues != 0 || valueCount % importance.Length != 0)
+            throw new ArgumentException($"{importance.Length} weights fit neither {valueCount} values nor rows of them in {format.Name} blocks.", nameof(importance));
+        for (int index = 0; index < importance.Length; index++)
+        {
+            if (!(importance[index] >= 0 && float.IsFinite(importance[index])))
+                throw new ArgumentException($"Weight {index} is {importance[index]}; weights are finite and not negative.", nameof(importance));
+        }
     }
 
     private static BlockFormat Of(WeightType type) => IsDefined(type)
