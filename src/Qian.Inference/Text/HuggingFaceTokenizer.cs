@@ -118,9 +118,7 @@ internal static class HuggingFaceTokenizer
             // Some files list added tokens in the vocabulary too.
             if (addedTokens.TextOf(id) != piece)
             {
-                pieces[id] = pieces[id] is null
-                    ? piece
-                    : throw new BadModelFileException($"The vocabulary gives id {id} to two tokens; the file is damaged.");
+                pieces[id] = piece;
             }
         }
 
@@ -167,6 +165,7 @@ internal static class HuggingFaceTokenizer
     private static Dictionary<string, int> ReadVocabulary(JsonNodeView vocabulary)
     {
         var idOfPiece = new Dictionary<string, int>();
+        var ids = new HashSet<int>();
         foreach ((string piece, JsonNodeView value) in vocabulary.Members())
         {
             int id = value.Int32();
@@ -175,9 +174,9 @@ internal static class HuggingFaceTokenizer
                 throw value.Unexpected($"ids from 0 to {TokenizerSpec.MaxRowCount - 1}", id.ToString());
             }
 
-            if (!idOfPiece.TryAdd(piece, id))
+            if (!idOfPiece.TryAdd(piece, id) || !ids.Add(id))
             {
-                throw value.Unexpected("each token once", piece);
+                throw value.Unexpected("each token and each id once", $"\"{piece}\" with id {id} again");
             }
         }
 

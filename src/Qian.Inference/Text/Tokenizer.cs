@@ -168,48 +168,42 @@ public sealed class Tokenizer
 
     private void EncodeOrdinary(ReadOnlySpan<char> text, List<int> destination)
     {
-        if (text.IsEmpty)
-        {
-            return;
-        }
-
-        if (!_normalizesToNfc || NfcNormalizer.IndexOfSuspect(text) < 0)
-        {
-            EncodeNormalized(text, destination);
-            return;
-        }
-
-        var normalized = new PooledList<char>(text.Length);
-        NfcNormalizer.Normalize(text, ref normalized);
-        EncodeNormalized(normalized.Span, destination);
-        normalized.Dispose();
-    }
-
-    private void EncodeNormalized(ReadOnlySpan<char> text, List<int> destination)
-    {
         Span<int> scratch = stackalloc int[BytePairMerger.ScratchLength];
         while (!text.IsEmpty)
         {
             int windowLength = FindWindowEnd(text);
             ReadOnlySpan<char> window = text[..windowLength];
             text = text[windowLength..];
-
-            // The encoder replaces lone surrogates by U+FFFD.
-            byte[] rented = ArrayPool<byte>.Shared.Rent(Encoding.UTF8.GetByteCount(window));
-            ReadOnlySpan<byte> bytes = rented.AsSpan(0, Encoding.UTF8.GetBytes(window, rented));
-            for (int start = 0; start < bytes.Length;)
+            if (!_normalizesToNfc || NfcNormalizer.IndexOfSuspect(window) < 0)
             {
-                int end = _splitter.FindEnd(bytes, start);
-                BytePairMerger.Encode(_merges, bytes[start..end], scratch, destination);
-                start = end;
+                EncodeWindow(window, scratch, destination);
+                continue;
             }
 
-            ArrayPool<byte>.Shared.Return(rented);
+            var normalized = new PooledList<char>(windowLength);
+            NfcNormalizer.Normalize(window, ref normalized);
+            EncodeWindow(normalized.Span, scratch, destination);
+            normalized.Dispose();
         }
     }
 
-    // Where the text can be cut without changing its pieces. No piece crosses from a line feed to a character that is not white space, and
-    // what follows does not depend on what stood before.
+    private void EncodeWindow(ReadOnlySpan<char> window, Span<int> scratch, List<int> destination)
+    {
+        // The encoder replaces each lone surrogate by U+FFFD.
+        byte[] rented = ArrayPool<byte>.Shared.Rent(Encoding.UTF8.GetByteCount(window));
+        ReadOnlySpan<byte> bytes = rented.AsSpan(0, Encoding.UTF8.GetBytes(window, rented));
+        for (int start = 0; start < bytes.Length;)
+        {
+            int end = _splitter.FindEnd(bytes, start);
+            BytePairMerger.Encode(_merges, bytes[start..end], scratch, destination);
+            start = end;
+        }
+
+        ArrayPool<byte>.Shared.Return(rented);
+    }
+
+    // Where the text can be cut without changing its tokens: between a line feed and a character that is not white space. No piece crosses from
+    // one to the other, what follows does not depend on what stood before, and an ASCII character composes with nothing before it.
     private static int FindWindowEnd(ReadOnlySpan<char> text)
     {
         for (long length = WindowLength; length < text.Length; length *= 2)
