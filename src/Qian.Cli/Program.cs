@@ -1,1 +1,60 @@
-System.Console.WriteLine("qian");
+using System.CommandLine;
+using System.Runtime.InteropServices;
+using Qian.Inference;
+
+namespace Qian.Cli;
+
+// The one executable. Results go to stdout, progress and notes to stderr. Exit codes: 0 done, 1 failed, 2 bad usage,
+// 3 bad model file, 130 interrupted. This is the one place where exceptions become messages.
+internal static class Program
+{
+    public const int Done = 0, Failed = 1, BadUsage = 2, BadModelFile = 3, Interrupted = 130;
+
+    public static async Task<int> Main(string[] args)
+    {
+        Console.OutputEncoding = System.Text.Encoding.UTF8;
+        ParseResult parsed = Verbs.Root().Parse(args);
+        if (parsed.Errors.Count > 0 && parsed.Action is not System.CommandLine.Help.HelpAction)
+        {
+            foreach (var error in parsed.Errors)
+                Console.Error.WriteLine($"qian: {error.Message}");
+            Console.Error.WriteLine($"See '{HelpCommand(parsed)} --help'.");
+            return BadUsage;
+        }
+
+        using var program = new InterruptScope();
+        using PosixSignalRegistration onInterrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, context => context.Cancel = InterruptScope.InterruptInnermost());
+        using PosixSignalRegistration onTerminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, context => context.Cancel = InterruptScope.InterruptInnermost());
+        try
+        {
+            var configuration = new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null };
+            return await parsed.InvokeAsync(configuration, program.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            Console.Error.WriteLine("qian: interrupted");
+            return Interrupted;
+        }
+        catch (BadModelFileException error)
+        {
+            Console.Error.WriteLine($"qian: {error.Message}");
+            return BadModelFile;
+        }
+        catch (BadRequestException error)
+        {
+            Console.Error.WriteLine($"qian: {error.Message}");
+            return BadUsage;
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException or PlatformNotSupportedException or OutOfMemoryException)
+        {
+            Console.Error.WriteLine($"qian: {error.Message}");
+            return Failed;
+        }
+    }
+
+    private static string HelpCommand(ParseResult parsed)
+    {
+        string verb = parsed.CommandResult.Command is RootCommand ? "" : " " + parsed.CommandResult.Command.Name;
+        return "qian" + verb;
+    }
+}

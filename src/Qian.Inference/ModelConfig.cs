@@ -1,3 +1,5 @@
+using Qian.Kernels;
+
 namespace Qian.Inference;
 
 /// <summary>
@@ -111,11 +113,3 @@ public sealed record ModelConfig
         }
     }
 }
-
-/// <summary>YaRN position scaling (Peng et al., arXiv 2309.00071), static: it applies at every length.</summary>
-/// <param name="Factor">How much longer than <paramref name="OriginalContextLength"/> the context may be.</param>
-/// <param name="OriginalContextLength">Positions the model was trained for.</param>
-/// <param name="BetaFast">Rotations above which a frequency is left alone.</param>
-/// <param name="BetaSlow">Rotations below which a frequency is divided by the factor.</param>
-/// <param name="AttentionFactor">Multiplier of cos and sin; null for 0.1 ln(factor) + 1.</param>
-public sealed record YarnScaling(double Factor, int OriginalContextLength, double BetaFast = 32, double BetaSlow = 1, double? AttentionFactor = null);

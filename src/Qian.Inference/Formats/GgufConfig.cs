@@ -1,3 +1,4 @@
+using Qian.Kernels;
 namespace Qian.Inference.Formats;
 
 // GGUF metadata -> ModelConfig, for the architectures qwen35 and qwen35moe. Trunk layers are block_count less

@@ -1,3 +1,4 @@
+using Qian.Kernels;
 using System.Text.Json;
 
 namespace Qian.Inference.Formats;
@@ -138,6 +139,9 @@ internal static class HuggingFaceConfig
         return sizes.Length == 2 ? new Fp8Blocks(sizes[0], sizes[1]) : throw scheme.Wrong("weight_block_size", "two numbers", $"{sizes.Length}");
     }
 }
+
+// Rows and columns that share one multiplier.
+internal readonly record struct Fp8Blocks(int Rows, int Columns);
 
 // What config.json says beside the shapes: the FP8 block sizes, if quantised, and the ids that end a text.
 internal sealed record HuggingFaceModel(ModelConfig Config, Fp8Blocks? Fp8, IReadOnlyList<int> EosTokenIds);

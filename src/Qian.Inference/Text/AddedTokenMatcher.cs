@@ -1,5 +1,7 @@
 using System.Buffers;
 
+using Qian.Inference.Formats;
+
 namespace Qian.Inference.Text;
 
 // Finds added tokens in raw text: the leftmost, and of those that begin there the longest. A vectorised search for the few characters they

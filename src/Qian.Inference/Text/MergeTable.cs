@@ -1,5 +1,7 @@
 using System.Runtime.CompilerServices;
 
+using Qian.Inference.Formats;
+
 namespace Qian.Inference.Text;
 
 // The merge rules as a hash from a pair of token ids to its rank. The trick: an entry is one 64-bit word (21 bits each of left id, right id
@@ -8,7 +10,7 @@ namespace Qian.Inference.Text;
 internal sealed class MergeTable
 {
     // Ids and ranks fit in 21 bits, and the all-ones word is free to mean an empty slot.
-    public const int MaxCount = (1 << FieldBits) - 1;
+    public const int MaxCount = TokenizerSpec.MaxMergeCount;
 
     public const int NoRank = int.MaxValue;
 

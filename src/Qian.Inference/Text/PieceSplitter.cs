@@ -1,5 +1,7 @@
 using System.Runtime.CompilerServices;
 
+using Qian.Inference.Formats;
+
 namespace Qian.Inference.Text;
 
 // Cuts UTF-8 text where the family's pre-tokenizer regex would. The regex, with its seven alternatives tried in order at each position

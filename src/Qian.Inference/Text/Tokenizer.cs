@@ -1,6 +1,8 @@
 using System.Buffers;
 using System.Text;
 
+using Qian.Inference.Formats;
+
 namespace Qian.Inference.Text;
 
 /// <summary>
@@ -99,6 +101,13 @@ public sealed class Tokenizer
 
         EncodeOrdinary(text, destination);
         return destination.Count - countBefore;
+    }
+
+    // The first added token spelled in a text; false when there is none.
+    internal bool TryFindAddedToken(ReadOnlySpan<char> text, out int start, out int length, out int id)
+    {
+        start = length = id = 0;
+        return _addedTokens is not null && _addedTokens.TryFind(text, out start, out length, out id);
     }
 
     /// <summary>Decodes ids to text.</summary>

@@ -3,6 +3,8 @@ using System.Text;
 using System.Text.Json;
 using Qian.Inference.Text;
 
+using Qian.Inference.Formats;
+
 namespace Qian.Inference.Verification;
 
 // Compares the tokenizer with recorded answers of other implementations. A golden folder holds cases.jsonl ({"text", "ids", "decoded"} a line),

@@ -63,5 +63,5 @@ internal static class ShiftedRows
     }
 
     // +1 in every byte, or −1: all ones.
-    private static ulong Shift(int negative) => negative != 0 ? ulong.MaxValue : Ones;
+    private static ulong Shift(int negative) => Ones | (ulong)-(long)negative;
 }

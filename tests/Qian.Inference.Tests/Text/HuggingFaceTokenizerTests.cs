@@ -3,6 +3,8 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using Qian.Inference.Text;
 
+using Qian.Inference.Formats;
+
 namespace Qian.Inference.Tests.Text;
 
 public sealed class HuggingFaceTokenizerTests

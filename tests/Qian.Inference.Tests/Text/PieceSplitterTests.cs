@@ -1,6 +1,8 @@
 using System.Text;
 using Qian.Inference.Text;
 
+using Qian.Inference.Formats;
+
 namespace Qian.Inference.Tests.Text;
 
 public sealed class PieceSplitterTests

@@ -1,5 +1,7 @@
 using Qian.Inference.Text;
 
+using Qian.Inference.Formats;
+
 namespace Qian.Inference.Tests.Text;
 
 // The vocabulary that tests share: small, real, and with the regex of the family.

@@ -1,5 +1,7 @@
 using Qian.Inference.Text;
 
+using Qian.Inference.Formats;
+
 namespace Qian.Inference.Tests.Text;
 
 public sealed class TokenizerSpecTests

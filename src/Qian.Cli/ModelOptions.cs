@@ -1,0 +1,80 @@
+using System.CommandLine;
+using Qian.Inference;
+using Qian.Kernels;
+using Spectre.Console;
+
+namespace Qian.Cli;
+
+// The options of every verb that loads a model, and the loading with its progress bar.
+internal sealed class ModelOptions
+{
+    private readonly Option<string?> _model = new("--model", "-m") { Description = "Model: a .gguf file (the first of a split set too) or a Hugging Face folder", HelpName = "PATH" };
+    private readonly Option<int?> _threads = new("--threads", "-t") { Description = "Threads that compute (default: one per processor)", HelpName = "N" };
+    private readonly Option<int?> _context = new("--context", "-c") { Description = "Tokens of context (default: what fits, up to the model's own)", HelpName = "N" };
+    private readonly Option<string> _kv = new("--kv") { Description = "Type of attention keys and values: f16, bf16, f32 or q8_0", DefaultValueFactory = _ => "f16", HelpName = "TYPE" };
+    private readonly Option<bool> _exact = new("--exact") { Description = "Float32 arithmetic throughout: slow, for verification" };
+    private readonly Option<string?> _loadAs = new("--load-as") { Description = "Convert float weights while loading: q8_0, q4_k, bf16, f32, …", HelpName = "TYPE" };
+    private readonly Option<double?> _yarn = new("--yarn") { Description = "YaRN factor for contexts longer than the model was trained for (2 doubles it)", HelpName = "FACTOR" };
+
+    public ModelOptions(Command command)
+    {
+        _kv.AcceptOnlyFromAmong(StringComparer.OrdinalIgnoreCase, "f16", "bf16", "f32", "q8_0");
+        foreach (Option option in (Option[])[_model, _threads, _context, _kv, _exact, _loadAs, _yarn])
+            command.Add(option);
+    }
+
+    public string Path(ParseResult parsed) => parsed.GetValue(_model)
+        ?? throw new BadRequestException("no model given: name one with -m PATH (a .gguf file or a Hugging Face folder). The embedded demo model is not part of this version.");
+
+    public EngineOptions Engine(ParseResult parsed)
+    {
+        var options = new EngineOptions
+        {
+            ThreadCount = parsed.GetValue(_threads),
+            ContextLength = parsed.GetValue(_context),
+            KvType = Enum.Parse<KvType>(parsed.GetValue(_kv)!, ignoreCase: true),
+            ExactArithmetic = parsed.GetValue(_exact),
+        };
+        if (parsed.GetValue(_loadAs) is { } name)
+        {
+            if (!WeightFormat.TryParse(name, out WeightType type))
+                throw new BadRequestException($"--load-as {name}: no such weight type.");
+            options = options with { LoadAs = type };
+        }
+
+        return options;
+    }
+
+    public Engine Load(ParseResult parsed, CancellationToken cancellation) => Load(Path(parsed), Engine(parsed), parsed.GetValue(_yarn), cancellation);
+
+    private static Engine Load(string path, EngineOptions options, double? yarnFactor, CancellationToken cancellation)
+    {
+        if (yarnFactor is { } factor)
+        {
+            using var checkpoint = Inference.Formats.Checkpoint.Open(path);
+            options = options with { Yarn = new YarnScaling(factor, checkpoint.Config.Yarn?.OriginalContext ?? checkpoint.Config.ContextLength) };
+        }
+
+        if (Console.IsErrorRedirected)
+            return Inference.Engine.Load(path, options, null, cancellation);
+        IAnsiConsole console = Terminal.Error;
+        return console.Progress()
+            .AutoClear(true)
+            .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn())
+            .Start(context =>
+            {
+                ProgressTask task = context.AddTask($"loading {Markup.Escape(System.IO.Path.GetFileName(path.TrimEnd('/', '\\')))}");
+                return Inference.Engine.Load(path, options, new LoadBar(task), cancellation);
+            });
+    }
+
+    // Reports on the loading thread: System.Progress would queue every tensor to the pool.
+    private sealed class LoadBar(ProgressTask task) : IProgress<LoadProgress>
+    {
+        public void Report(LoadProgress value)
+        {
+            task.MaxValue = Math.Max(1, value.BytesTotal);
+            task.Value = value.BytesDone;
+        }
+    }
+}

@@ -1,0 +1,61 @@
+using System.CommandLine;
+using System.Text.Json;
+using Qian.Inference;
+using Qian.Inference.Formats;
+using Qian.Inference.Text;
+
+namespace Qian.Cli;
+
+// qian tokenize TEXT: the ids that the model will see, each with the text that it stands for.
+internal static class TokenizeVerb
+{
+    public static Command Create()
+    {
+        var text = new Argument<string?>("TEXT") { Description = "Text; '-' or nothing reads standard input", Arity = ArgumentArity.ZeroOrOne };
+        var model = new Option<string>("--model", "-m") { Description = "Model file or folder whose tokenizer to use", HelpName = "PATH", Required = true };
+        var control = new Option<bool>("--control") { Description = "Let text that spells a control token become one, as the template's own text does" };
+        var decode = new Option<bool>("--decode") { Description = "TEXT is a list of ids; print the text they stand for" };
+        var json = new Option<bool>("--json") { Description = "Print ids and pieces as JSON" };
+        var command = new Command("tokenize", "Show the tokens of a text") { text, model, control, decode, json };
+        command.SetAction(parsed =>
+        {
+            using Checkpoint checkpoint = Checkpoint.Open(parsed.GetValue(model)!);
+            TokenizerSpec spec = checkpoint.LoadTokenizer() ?? throw new BadModelFileException("This checkpoint has no tokenizer.");
+            var tokenizer = new Tokenizer(spec);
+            string input = parsed.GetValue(text) is { } given and not "-" ? given : Console.In.ReadToEnd();
+            if (parsed.GetValue(decode))
+            {
+                Console.WriteLine(tokenizer.Decode(Checked(SamplingFlags.ParseIds(input), tokenizer)));
+                return Program.Done;
+            }
+
+            int[] ids = tokenizer.Encode(input, parsed.GetValue(control));
+            if (parsed.GetValue(json))
+                Console.WriteLine(JsonSerializer.Serialize(new { count = ids.Length, ids, pieces = ids.Select(id => tokenizer.Decode([id])) }));
+            else
+                Print(ids, tokenizer);
+            return Program.Done;
+        });
+        return command;
+    }
+
+    private static int[] Checked(int[] ids, Tokenizer tokenizer)
+    {
+        foreach (int id in ids)
+        {
+            if ((uint)id >= (uint)tokenizer.VocabularySize)
+                throw new BadRequestException($"token id {id} is not in the vocabulary of {tokenizer.VocabularySize}.");
+        }
+
+        return ids;
+    }
+
+    private static void Print(int[] ids, Tokenizer tokenizer)
+    {
+        foreach (int id in ids)
+            Console.WriteLine($"{id,8}  {JsonSerializer.Serialize(tokenizer.Decode([id]), s_readable)}{(tokenizer.IsControl(id) ? "  control" : "")}");
+        Terminal.Note($"{ids.Length} tokens");
+    }
+
+    private static readonly JsonSerializerOptions s_readable = new() { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+}

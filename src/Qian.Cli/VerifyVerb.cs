@@ -1,0 +1,88 @@
+using System.CommandLine;
+using System.Text.Json;
+using Qian.Inference.Verification;
+using Qian.Kernels;
+using Spectre.Console;
+
+namespace Qian.Cli;
+
+// qian verify PATH…: each compared quantity, its value and its bound; exit 1 on any failure.
+internal static class VerifyVerb
+{
+    public static Command Create()
+    {
+        var paths = new Argument<string[]>("PATH") { Description = "Model files, Hugging Face folders, or folders of goldens", Arity = ArgumentArity.OneOrMore };
+        var kv = new Option<string>("--kv") { Description = "Type of attention keys and values for the invariants", DefaultValueFactory = _ => "f16" };
+        kv.AcceptOnlyFromAmong(StringComparer.OrdinalIgnoreCase, "f16", "bf16", "f32", "q8_0");
+        var json = new Option<bool>("--json") { Description = "Print the results as JSON" };
+        var command = new Command("verify", "Compare against reference numbers, or run the engine's invariants on a model file") { paths, kv, json };
+        command.SetAction((parsed, cancellation) => Task.FromResult(Run(parsed.GetValue(paths)!, Enum.Parse<KvType>(parsed.GetValue(kv)!, ignoreCase: true), parsed.GetValue(json), cancellation)));
+        return command;
+    }
+
+    private static int Run(string[] paths, KvType kv, bool json, CancellationToken cancellation)
+    {
+        var all = new List<VerificationResult>();
+        var uncovered = new List<string>();
+        IProgress<string>? progress = Console.IsErrorRedirected ? null : new Notes();
+        foreach (VerificationTarget target in VerificationTarget.Find(paths))
+        {
+            cancellation.ThrowIfCancellationRequested();
+            if (target.Kind == TargetKind.NotCovered)
+            {
+                uncovered.Add($"{target.Subject}: {target.Note}");
+                continue;
+            }
+
+            Terminal.Note($"{target.Subject} ({target.Note})");
+            List<VerificationResult> results = target.Run(kv, progress);
+            all.AddRange(results);
+            if (!json)
+                Print(target.Subject, results);
+        }
+
+        int failed = all.Count(result => !result.Passed);
+        if (json)
+        {
+            Console.WriteLine(JsonSerializer.Serialize(new
+            {
+                isa = IsaTier.Current.ToString().ToLowerInvariant(),
+                passed = all.Count - failed,
+                failed,
+                not_covered = uncovered,
+                results = all.Select(r => new { subject = r.Subject, quantity = r.Quantity, value = double.IsFinite(r.Value) ? r.Value : (double?)null, bound = r.Bound, passed = r.Passed, detail = r.Detail }),
+            }));
+            return failed == 0 && all.Count > 0 ? Program.Done : Program.Failed;
+        }
+
+        foreach (string line in uncovered)
+            Console.WriteLine($"not covered yet: {line}");
+        Console.WriteLine($"{all.Count - failed} within bounds, {failed} outside, on {IsaTier.Current.ToString().ToLowerInvariant()}");
+        return failed == 0 && all.Count > 0 ? Program.Done : Program.Failed;
+    }
+
+    private static void Print(string subject, List<VerificationResult> results)
+    {
+        var table = new Table { Border = TableBorder.Simple, Title = new TableTitle(Markup.Escape(subject), Style.Plain) };
+        table.AddColumns("compared", "value", "bound", "");
+        table.Columns[1].Alignment = Justify.Right;
+        table.Columns[2].Alignment = Justify.Right;
+        foreach (VerificationResult result in results)
+        {
+            string verdict = result.Passed ? "ok" : "[red]FAIL[/]";
+            string detail = result.Detail.Length == 0 ? "" : $" {Markup.Escape(result.Detail)}";
+            table.AddRow(Markup.Escape(result.Quantity) + detail, Number(result.Value), Number(result.Bound), verdict);
+        }
+
+        Terminal.Out.Write(table);
+    }
+
+    private static string Number(double value) => value == Math.Floor(value) && Math.Abs(value) < 1e9
+        ? value.ToString("0", System.Globalization.CultureInfo.InvariantCulture)
+        : value.ToString("0.0e+0", System.Globalization.CultureInfo.InvariantCulture);
+
+    private sealed class Notes : IProgress<string>
+    {
+        public void Report(string value) => Terminal.Note($"  {value} …");
+    }
+}

@@ -1,0 +1,89 @@
+using System.Text;
+using Qian.Inference.Chat.Output;
+
+namespace Qian.Inference.Chat;
+
+// From sampled tokens to the pieces of a reply that a client sees, and to the message that joins the conversation. A tool
+// call is handed out when it is whole, with an id of its own.
+internal sealed class ReplyBuilder
+{
+    private readonly AssistantOutputParser _parser;
+    private readonly StringBuilder _text = new();
+    private readonly StringBuilder _reasoning = new();
+    private readonly List<string> _callIds = [];
+    private bool _isThinking;
+
+    public ReplyBuilder(AssistantOutputParser parser, bool thinks)
+    {
+        _parser = parser;
+        _isThinking = thinks;
+    }
+
+    public int TokenCount { get; private set; }
+
+    public int ReasoningTokenCount { get; private set; }
+
+    public ChatDelta Add(GeneratedToken token)
+    {
+        TokenCount++;
+        ReasoningTokenCount += _isThinking ? 1 : 0;
+        return Piece(_parser.Feed(token.Text), tokenCount: 1);
+    }
+
+    public ChatDelta End(bool isCut) => Piece(_parser.Finish(isCut), tokenCount: 0);
+
+    // The assistant's message as parsed.
+    public Message Message()
+    {
+        AssistantOutput output = _parser.Output;
+        var calls = new List<ToolCall>();
+        for (int i = 0; i < output.ToolCalls.Count; i++)
+        {
+            ParsedToolCall call = output.ToolCalls[i];
+            if (call.IsComplete)
+                calls.Add(new ToolCall(IdOf(i), call.Name, call.Arguments));
+        }
+
+        return new Message(MessageRole.Assistant, output.Content)
+        {
+            ReasoningContent = output.Reasoning.Length > 0 ? output.Reasoning : null,
+            ToolCalls = calls,
+        };
+    }
+
+    private ChatDelta Piece(IReadOnlyList<OutputEvent> events, int tokenCount)
+    {
+        _text.Clear();
+        _reasoning.Clear();
+        List<ToolCall>? completed = null;
+        foreach (OutputEvent step in events)
+        {
+            switch (step.Kind)
+            {
+                case OutputEventKind.Reasoning:
+                    _reasoning.Append(step.Text);
+                    break;
+                case OutputEventKind.Content:
+                    _text.Append(step.Text);
+                    _isThinking = false;
+                    break;
+                case OutputEventKind.ToolCallStarted:
+                    _isThinking = false;
+                    break;
+                case OutputEventKind.ToolCallCompleted:
+                    ParsedToolCall call = _parser.Output.ToolCalls[step.CallIndex];
+                    (completed ??= []).Add(new ToolCall(IdOf(step.CallIndex), call.Name, call.Arguments));
+                    break;
+            }
+        }
+
+        return new ChatDelta(_text.ToString(), _reasoning.ToString(), completed ?? [], tokenCount);
+    }
+
+    private string IdOf(int callIndex)
+    {
+        while (_callIds.Count <= callIndex)
+            _callIds.Add("call_" + Guid.NewGuid().ToString("N")[..24]);
+        return _callIds[callIndex];
+    }
+}

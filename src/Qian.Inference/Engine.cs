@@ -1,0 +1,190 @@
+using Qian.Inference.Chat;
+using Qian.Inference.Formats;
+using Qian.Inference.Model;
+using Qian.Inference.Runtime;
+using Qian.Inference.Text;
+using Qian.Kernels;
+
+namespace Qian.Inference;
+
+/// <summary>
+/// A loaded model, ready to serve any number of sessions. Start here: <see cref="Load"/>, then <see cref="NewSession"/> for
+/// tokens and text, <see cref="ChatSession"/> for conversations, <see cref="QianChatClient"/> for Microsoft.Extensions.AI.
+/// </summary>
+public sealed class Engine : IDisposable
+{
+    private readonly LoadedModel _model;
+    private readonly Scheduler _scheduler;
+    private readonly Tokenizer? _tokenizer;
+    private readonly VocabularyMask _vocabulary;
+    private readonly SamplingScratch _samplingScratch;
+    private readonly Lazy<ChatTemplate> _template;
+    private bool _disposed;
+
+    private Engine(LoadedModel model, EngineOptions options, MemoryPlan memory, int contextLength, Tokenizer? tokenizer)
+    {
+        _model = model;
+        _tokenizer = tokenizer;
+        Options = options;
+        Memory = memory;
+        ContextLength = contextLength;
+        _vocabulary = VocabularyOf(tokenizer, Config.VocabularySize);
+        _samplingScratch = new SamplingScratch(Config.VocabularySize);
+        _scheduler = new Scheduler(model.Network, Config.VocabularySize);
+        _template = new Lazy<ChatTemplate>(() => model.Checkpoint.ChatTemplate is { } source ? ChatTemplate.Compile(source) : ChatTemplate.Default);
+    }
+
+    /// <summary>The network's shape.</summary>
+    public ModelConfig Config => _model.Config;
+
+    /// <summary>The options it was loaded with.</summary>
+    public EngineOptions Options { get; }
+
+    /// <summary>What it takes in memory.</summary>
+    public MemoryPlan Memory { get; }
+
+    /// <summary>Tokens that one session may hold.</summary>
+    public int ContextLength { get; }
+
+    /// <summary>The checkpoint's tokenizer.</summary>
+    /// <exception cref="BadModelFileException">The checkpoint has none; token ids still work.</exception>
+    public Tokenizer Tokenizer => _tokenizer ?? throw new BadModelFileException("This checkpoint has no tokenizer: put its tokenizer.json beside the model, or work with token ids.");
+
+    /// <summary>True when the checkpoint has a tokenizer.</summary>
+    public bool HasTokenizer => _tokenizer is not null;
+
+    internal ChatTemplate Template => _template.Value;
+
+    internal bool HasChatTemplate => _model.Checkpoint.ChatTemplate is not null;
+
+    // Ids that end the model's turn.
+    internal IReadOnlyCollection<int> EndIds { get; private init; } = [];
+
+    internal LoadedModel Model => _model;
+
+    /// <summary>Loads a model: a <c>.gguf</c> file (or the first of a split set), or a Hugging Face folder.</summary>
+    /// <param name="path">File or folder.</param>
+    /// <param name="options">How to run it; null for the defaults.</param>
+    /// <param name="progress">Told after each tensor.</param>
+    /// <param name="cancellationToken">Stops between two tensors.</param>
+    /// <exception cref="BadModelFileException">The file is not a sound model of the family.</exception>
+    /// <exception cref="BadRequestException">An option is out of range, or the model would not fit in memory.</exception>
+    public static Engine Load(string path, EngineOptions? options = null, IProgress<LoadProgress>? progress = null, CancellationToken cancellationToken = default)
+    {
+        options ??= new EngineOptions();
+        options.Validate();
+        Checkpoint checkpoint = Checkpoint.Open(path, options.MtpPath);
+        MemoryPlan memory;
+        int contextLength;
+        Tokenizer? tokenizer;
+        try
+        {
+            memory = MemoryEstimate.For(checkpoint, options, LayerRange.All(checkpoint.Config));
+            contextLength = MemoryEstimate.ChooseContext(memory, checkpoint.Config, options);
+            tokenizer = checkpoint.LoadTokenizer() is { } spec ? new Tokenizer(spec) : null;
+            if (tokenizer is not null && tokenizer.VocabularySize > checkpoint.Config.VocabularySize)
+                throw new BadModelFileException($"The tokenizer defines {tokenizer.VocabularySize} ids, the embedding has {checkpoint.Config.VocabularySize} rows: they do not belong together.");
+        }
+        catch
+        {
+            checkpoint.Dispose();
+            throw;
+        }
+
+        int maxBlocks = MemoryEstimate.KvBlockBudget(memory, contextLength);
+        LoadedModel model = LoadedModel.Load(checkpoint, options, contextLength, maxBlocks, progress, cancellationToken);
+        return new Engine(model, options, memory, contextLength, tokenizer) { EndIds = EndIdsOf(checkpoint, tokenizer) };
+    }
+
+    /// <summary>A new, empty session.</summary>
+    public Session NewSession()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        return new Session(this, new Timeline(_model.NewSequence()));
+    }
+
+    /// <summary>Stops computing and frees everything. Sessions must not be used afterwards.</summary>
+    public void Dispose()
+    {
+        if (_disposed)
+            return;
+        _disposed = true;
+        _scheduler.Dispose();
+        _model.Dispose();
+    }
+
+    // Request over the preset of the checkpoint's name over generation_config.json, and everything that stands between
+    // logits and tokens.
+    internal Generation NewGeneration(Timeline timeline, SamplingOptions? request, CancellationToken cancellation, SamplingMode? mode = null, bool insideThinking = false)
+    {
+        request?.Validate();
+        SamplingOptions? preset = mode is { } known ? SamplingPresets.For(Config.Name, known) : null;
+        SamplingOptions options = SamplingOptions.Merge(request, preset, _model.Checkpoint.Generation?.Sampling);
+        var sampler = new Sampler(options, _vocabulary, ContextLength + 1, _samplingScratch, DryBreakers(options));
+        sampler.Begin(timeline.AllTokens);
+        var picker = new TokenPicker(options, sampler, _tokenizer, ThinkingBudgetOf(options, insideThinking), EndIds, ContextLength);
+        return new Generation(timeline, cancellation, picker);
+    }
+
+    internal void Submit(Generation generation) => _scheduler.Submit(generation);
+
+    private ThinkingBudget? ThinkingBudgetOf(SamplingOptions options, bool insideThinking)
+    {
+        if (options.ThinkingBudget is not { } budget)
+            return null;
+        if (_tokenizer is null || !_tokenizer.TryGetId("<think>", out int open) || !_tokenizer.TryGetId("</think>", out int close))
+            throw new BadRequestException("A thinking budget was given, but this checkpoint's tokenizer has no <think> and </think> tokens.");
+        int[] closing = _tokenizer.Encode(ThinkingBudget.DefaultClosingText, matchAddedTokens: true);
+        return new ThinkingBudget(budget, open, close, closing, insideThinking);
+    }
+
+    // Tokens that contain one of the DRY sequence breakers.
+    private int[] DryBreakers(SamplingOptions options)
+    {
+        if (options.Dry is not { Multiplier: > 0 } dry || _tokenizer is null)
+            return [];
+        byte[][] breakers = [.. dry.SequenceBreakers.Select(System.Text.Encoding.UTF8.GetBytes)];
+        var ids = new List<int>();
+        for (int id = 0; id < _tokenizer.VocabularySize; id++)
+        {
+            ReadOnlySpan<byte> bytes = _tokenizer.TokenBytes(id);
+            foreach (byte[] breaker in breakers)
+            {
+                if (bytes.IndexOf(breaker) < 0)
+                    continue;
+                ids.Add(id);
+                break;
+            }
+        }
+
+        return [.. ids];
+    }
+
+    private static VocabularyMask VocabularyOf(Tokenizer? tokenizer, int vocabularySize)
+    {
+        if (tokenizer is null)
+            return VocabularyMask.All(vocabularySize);
+        var defined = new ulong[(vocabularySize + 63) / 64];
+        for (int id = 0; id < vocabularySize; id++)
+        {
+            if (tokenizer.IsDefined(id))
+                defined[id >> 6] |= 1UL << (id & 63);
+        }
+
+        return VocabularyMask.FromDefined(defined, vocabularySize);
+    }
+
+    // The turn ends at the file's eos ids and at <|im_end|> and <|endoftext|> where the tokenizer has them: published GGUF
+    // files name only one of the two.
+    private static HashSet<int> EndIdsOf(Checkpoint checkpoint, Tokenizer? tokenizer)
+    {
+        HashSet<int> ids = [.. checkpoint.Generation?.EosTokenIds ?? []];
+        foreach (string name in (ReadOnlySpan<string>)["<|im_end|>", "<|endoftext|>"])
+        {
+            if (tokenizer is not null && tokenizer.TryGetId(name, out int id))
+                ids.Add(id);
+        }
+
+        return ids;
+    }
+}

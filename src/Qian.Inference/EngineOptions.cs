@@ -1,0 +1,58 @@
+using Qian.Kernels;
+
+namespace Qian.Inference;
+
+/// <summary>How to run a model. What to run is in the file; what to ask for is in <see cref="SamplingOptions"/>.</summary>
+public sealed record EngineOptions
+{
+    /// <summary>Threads that compute; null for one per processor.</summary>
+    public int? ThreadCount { get; init; }
+
+    /// <summary>Tokens that one sequence may hold; null for as many as the model was trained for and memory allows.</summary>
+    public int? ContextLength { get; init; }
+
+    /// <summary>Storage type of attention keys and values.</summary>
+    public KvType KvType { get; init; } = KvType.F16;
+
+    /// <summary>
+    /// Float32 arithmetic on the stored weights, without rounding activations to 8 bits: slow, the reference for everything
+    /// faster. Quantised weights stay mapped and are decoded as they are used.
+    /// </summary>
+    public bool ExactArithmetic { get; init; }
+
+    /// <summary>Type to convert float (and FP8) matrices to while loading; null keeps what the file holds.</summary>
+    public WeightType? LoadAs { get; init; }
+
+    /// <summary>Most rows of one pass. Larger passes prefill faster and take more scratch memory; a multiple of 64.</summary>
+    public int MaxBatchRows { get; init; } = 512;
+
+    /// <summary>Position scaling in place of the file's.</summary>
+    public YarnScaling? Yarn { get; init; }
+
+    /// <summary>Loads the MTP head when the checkpoint has one.</summary>
+    public bool LoadMtp { get; init; }
+
+    /// <summary>The MTP head's own file, where it is not part of the model's.</summary>
+    public string? MtpPath { get; init; }
+
+    /// <summary>Bytes that the engine may take; null for what the machine has free.</summary>
+    public long? MemoryLimitBytes { get; init; }
+
+    internal void Validate()
+    {
+        Require(ThreadCount is null or (>= 1 and <= 1024), nameof(ThreadCount), "1 to 1024", ThreadCount);
+        Require(ContextLength is null or (>= 1 and <= 1 << 24), nameof(ContextLength), "1 to 16777216", ContextLength);
+        Require(MaxBatchRows is >= 64 and <= 1 << 16 && MaxBatchRows % 64 == 0, nameof(MaxBatchRows), "a multiple of 64 from 64 to 65536", MaxBatchRows);
+        Require(MemoryLimitBytes is null or > 0, nameof(MemoryLimitBytes), "more than 0", MemoryLimitBytes);
+        Require(Enum.IsDefined(KvType), nameof(KvType), "f32, f16, bf16 or q8_0", KvType);
+        Require(LoadAs is null || WeightFormat.CanEncode(LoadAs.Value), nameof(LoadAs), "a type that can be encoded, such as q8_0, q4_k, bf16 or f32", LoadAs);
+        if (Yarn is { } yarn)
+            Require(yarn.Factor is >= 1 and <= 64 && yarn.OriginalContext > 0, nameof(Yarn), "a factor from 1 to 64", yarn.Factor);
+    }
+
+    private static void Require(bool holds, string name, string expected, object? found)
+    {
+        if (!holds)
+            throw new BadRequestException($"{nameof(EngineOptions)}.{name}: expected {expected}, found {found}.");
+    }
+}

@@ -1,0 +1,205 @@
+using System.Runtime.InteropServices;
+using System.Text.Json;
+using Qian.Kernels;
+
+namespace Qian.Inference.Formats;
+
+// A Hugging Face folder: config.json, safetensors, tokenizer files, template. Norms are stored as w and handed out as 1 + w,
+// A_log as -exp(A_log), the convolution without its middle axis, experts one by one whichever way they are stored.
+internal sealed class HuggingFaceCheckpoint : Checkpoint
+{
+    private const long LongestTemplate = 16 << 20;
+    private static readonly string[] s_prefixes = ["model.language_model.", "model.", "language_model.model.", "language_model.", ""];
+
+    private readonly SafetensorsSet _set;
+    private readonly HuggingFaceModel _model;
+    private readonly string _prefix;
+
+    public HuggingFaceCheckpoint(string folder)
+        : base(folder)
+    {
+        string name = System.IO.Path.GetFileName(System.IO.Path.TrimEndingDirectorySeparator(System.IO.Path.GetFullPath(folder)));
+        _model = HuggingFaceConfig.Read(System.IO.Path.Combine(folder, "config.json"), name);
+        Generation = ReadDefaults(folder, _model);
+        ChatTemplate = ReadTemplate(folder);
+        _set = SafetensorsSet.OpenFolder(folder);
+        try
+        {
+            _prefix = Array.Find(s_prefixes, prefix => _set.Find(prefix + TensorNames.HuggingFaceSuffix(TensorRole.TokenEmbedding)) is not null)
+                ?? throw new BadModelFileException($"{folder}: no tensor '…embed_tokens.weight' under any known prefix; these are not the weights of a text model.");
+            bool hasMtp = _set.Find("mtp." + TensorNames.HuggingFaceSuffix(TensorRole.MtpProjection)) is not null;
+            Config = hasMtp ? _model.Config : _model.Config with { MtpLayerCount = 0 };
+            Tensors = Summarise();
+        }
+        catch
+        {
+            _set.Dispose();
+            throw;
+        }
+    }
+
+    public override ModelConfig Config { get; }
+
+    public override string? ChatTemplate { get; }
+
+    public override GenerationDefaults Generation { get; }
+
+    public override IReadOnlyList<TensorSummary> Tensors { get; }
+
+    public override TensorSource? Find(TensorRole role, int layer = -1, int expert = -1)
+    {
+        if (!TensorShapes.Occurs(Config, role, layer))
+            return null;
+        if (TensorShapes.IsExpert(role))
+            return Expert(role, layer, expert);
+        string name = Spelling(role, layer, expert);
+        if (_set.Find(name) is not { } tensor)
+            return null;
+        TensorSource source = Source(tensor, role);
+        Func<float, float>? map = TensorShapes.IsZeroCentredNorm(role) ? w => 1 + w : role == TensorRole.LinearDecay ? a => -MathF.Exp(a) : null;
+        return map is null ? source : new MappedTensor(source, map) { Name = name, RowCount = source.RowCount, ColumnCount = source.ColumnCount };
+    }
+
+    public override TokenizerSpec? LoadTokenizer()
+    {
+        bool hasTokenizer = File.Exists(System.IO.Path.Combine(Path, "tokenizer.json")) || File.Exists(System.IO.Path.Combine(Path, "vocab.json"));
+        return hasTokenizer ? HuggingFaceTokenizer.ReadFolder(Path, Config.VocabularySize) : null;
+    }
+
+    public override void Dispose() => _set.Dispose();
+
+    protected override string Spelling(TensorRole role, int layer, int expert)
+    {
+        string suffix = TensorNames.HuggingFaceSuffix(role);
+        if (role == TensorRole.Output)
+            return _set.Find(suffix) is null && _set.Find("language_model." + suffix) is not null ? "language_model." + suffix : suffix;
+        if (TensorShapes.IsLayerless(role))
+            return _prefix + suffix;
+        if (TensorShapes.IsMtp(role))
+            return "mtp." + suffix;
+        return layer == Config.LayerCount ? $"mtp.layers.0.{suffix}" : $"{_prefix}layers.{layer}.{suffix}";
+    }
+
+    // All experts in one tensor, gate rows before up rows, or every expert in tensors of its own.
+    private TensorSource? Expert(TensorRole role, int layer, int expert)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(expert);
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(expert, Config.ExpertCount);
+        string fusedName = Spelling(role, layer, expert);
+        (int rows, int columns) = TensorShapes.Of(Config, role);
+        if (_set.Find(fusedName) is not { } fused)
+        {
+            string suffix = TensorNames.HuggingFaceSuffix(role);
+            string single = fusedName[..^suffix.Length] + TensorNames.HuggingFaceExpertSuffix(role, expert);
+            return _set.Find(single) is { } own ? Source(own, role) : null;
+        }
+
+        int perExpert = role == TensorRole.ExpertDown ? rows : 2 * rows;
+        long[] expected = [Config.ExpertCount, perExpert, columns];
+        if (!fused.Sizes.SequenceEqual(expected))
+            throw new BadModelFileException($"{Path}: tensor {FileText.Quote(fusedName)}: expected {FileText.Shape(expected)}, found {FileText.Shape(fused.Sizes)}.");
+        TensorSource all = Stored(fused, Config.ExpertCount * perExpert, columns);
+        int first = expert * perExpert + (role == TensorRole.ExpertUp ? rows : 0);
+        return new RowSlice(all, first) { Name = fusedName, RowCount = rows, ColumnCount = columns };
+    }
+
+    private TensorSource Source(SafetensorsTensor tensor, TensorRole role)
+    {
+        (int rows, int columns) = TensorShapes.Of(Config, role);
+        ReadOnlySpan<long> sizes = tensor.Sizes;
+        bool fits = role == TensorRole.LinearConv
+            ? sizes.Length == 3 && sizes[0] == rows && sizes[1] == 1 && sizes[2] == columns
+            : sizes.Length == 2 ? sizes[0] == rows && sizes[1] == columns : sizes.Length == 1 && rows == 1 && sizes[0] == columns;
+        if (!fits)
+            throw new BadModelFileException($"{Path}: tensor {FileText.Quote(tensor.Name)}: expected [{rows}, {columns}] by config.json, found {FileText.Shape(sizes)}.");
+        return Stored(tensor, rows, columns);
+    }
+
+    private TensorSource Stored(SafetensorsTensor tensor, int rows, int columns)
+    {
+        if (tensor.Type.AsWeightType() is { } type)
+            return new StoredTensor(type, tensor.Data) { Name = tensor.Name, RowCount = rows, ColumnCount = columns };
+        if (tensor.Type != SafetensorsType.F8E4M3)
+            throw new BadModelFileException($"{Path}: tensor {FileText.Quote(tensor.Name)}: weights of type {tensor.Type.Name()} are not supported; use the BF16 or FP8 release, or a GGUF file.");
+        return new Fp8Tensor(tensor.Data, Fp8Scales(tensor, rows, columns), Fp8BlocksOf()) { Name = tensor.Name, RowCount = rows, ColumnCount = columns };
+    }
+
+    private Fp8Blocks Fp8BlocksOf() => _model.Fp8 ?? new Fp8Blocks(128, 128);
+
+    private float[] Fp8Scales(SafetensorsTensor tensor, int rows, int columns)
+    {
+        string name = tensor.Name + "_scale_inv";
+        SafetensorsTensor scales = _set.Find(name) ?? throw new BadModelFileException($"{Path}: tensor {FileText.Quote(name)} is missing: the multipliers of FP8 weights.");
+        Fp8Blocks blocks = Fp8BlocksOf();
+        long scaleRows = (rows + blocks.Rows - 1) / blocks.Rows, scaleColumns = (columns + blocks.Columns - 1) / blocks.Columns;
+        if (scales.Sizes.Length != 2 || scales.Sizes[0] != scaleRows || scales.Sizes[1] != scaleColumns || scales.Type.AsWeightType() is not { } type)
+            throw new BadModelFileException($"{Path}: tensor {FileText.Quote(name)}: expected float [{scaleRows}, {scaleColumns}] for blocks of {blocks.Rows} x {blocks.Columns}, found {scales.Type.Name()} {FileText.Shape(scales.Sizes)}.");
+        var values = new float[scaleRows * scaleColumns];
+        WeightFormat.Decode(type, scales.Data.Span(0, checked((int)scales.Data.Length)), values);
+        return values;
+    }
+
+    private List<TensorSummary> Summarise()
+    {
+        var roles = new Dictionary<string, TensorRole>(StringComparer.Ordinal);
+        foreach (TensorRole role in Enum.GetValues<TensorRole>())
+        {
+            for (int layer = -1; layer < Config.LayerCount + Config.MtpLayerCount; layer++)
+            {
+                if (!TensorShapes.Occurs(Config, role, layer))
+                    continue;
+                string name = Spelling(role, layer, 0);
+                roles[name] = role;
+                for (int expert = 0; TensorShapes.IsExpert(role) && expert < Config.ExpertCount && _set.Find(name) is null; expert++)
+                    roles[name[..^TensorNames.HuggingFaceSuffix(role).Length] + TensorNames.HuggingFaceExpertSuffix(role, expert)] = role;
+            }
+        }
+
+        return
+        [
+            .. _set.Tensors.Select(tensor => new TensorSummary(
+                tensor.Name, tensor.Sizes.ToArray(), tensor.Type.Name(), tensor.Data.Length,
+                RoleOf(tensor.Name), TensorNames.IsVision(tensor.Name))),
+        ];
+
+        // FP8 multipliers belong to their weight.
+        TensorRole? RoleOf(string name) => roles.TryGetValue(name.EndsWith("_scale_inv", StringComparison.Ordinal) ? name[..^"_scale_inv".Length] : name, out TensorRole role) ? role : null;
+    }
+
+    // chat_template.jinja, or the one inside tokenizer_config.json.
+    private static string? ReadTemplate(string folder)
+    {
+        string own = System.IO.Path.Combine(folder, "chat_template.jinja");
+        if (File.Exists(own))
+        {
+            if (new FileInfo(own).Length > LongestTemplate)
+                throw new BadModelFileException($"{own}: longer than {LongestTemplate} bytes; this is not a chat template.");
+            return File.ReadAllText(own);
+        }
+
+        string config = System.IO.Path.Combine(folder, "tokenizer_config.json");
+        if (!File.Exists(config))
+            return null;
+        using JsonDocument document = JsonSection.Load(config, LongestTemplate);
+        return JsonSection.Root(document, config).Raw("chat_template") is { ValueKind: JsonValueKind.String } template ? JsonSection.TextOrNull(template) : null;
+    }
+
+    private static GenerationDefaults ReadDefaults(string folder, HuggingFaceModel model)
+    {
+        string path = System.IO.Path.Combine(folder, "generation_config.json");
+        if (!File.Exists(path))
+            return new GenerationDefaults(model.EosTokenIds, null);
+        using JsonDocument document = JsonSection.Load(path, LongestTemplate);
+        JsonSection root = JsonSection.Root(document, path);
+        bool samples = root.OptionalBool("do_sample") ?? true;
+        var sampling = new SamplingOptions
+        {
+            Temperature = samples ? (float?)root.OptionalNumber("temperature", 0, 100) : 0,
+            TopK = root.OptionalInteger("top_k", 0, int.MaxValue),
+            TopP = (float?)root.OptionalNumber("top_p", 0, 1),
+            MinP = (float?)root.OptionalNumber("min_p", 0, 1),
+            RepetitionPenalty = (float?)root.OptionalNumber("repetition_penalty", 0.01, 100),
+        };
+        return new GenerationDefaults(HuggingFaceConfig.Ids(root, "eos_token_id") ?? model.EosTokenIds, sampling);
+    }
+}

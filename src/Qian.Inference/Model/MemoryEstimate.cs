@@ -1,0 +1,90 @@
+using Qian.Inference.Formats;
+using Qian.Kernels;
+
+namespace Qian.Inference.Model;
+
+// Adds up what a checkpoint will take, from its headers alone, and picks the context that fits.
+internal static class MemoryEstimate
+{
+    public static MemoryPlan For(Checkpoint checkpoint, EngineOptions options, LayerRange range)
+    {
+        ModelConfig config = checkpoint.Config;
+        bool mtp = options.LoadMtp && config.MtpLayerCount > 0;
+        var policy = new LoadPolicy(options.ExactArithmetic, options.LoadAs, mtp);
+        long owned = 0, mapped = 0;
+        foreach ((TensorSource source, bool isLookup) in MatrixRoles.Of(checkpoint, range, mtp))
+        {
+            long bytes = policy.OwnedBytes(source, isLookup);
+            owned += bytes;
+            if (bytes == 0 && !isLookup && source.Type is { } stored)
+                mapped += WeightFormat.RowBytes(stored, source.ColumnCount) * source.RowCount;
+        }
+
+        KvShape kv = CacheShape(config, range, mtp);
+        var scratch = new ScratchSizes(config, options.MaxBatchRows, mtp);
+        return new MemoryPlan
+        {
+            OwnedWeightBytes = owned,
+            MappedWeightBytes = mapped,
+            ScratchBytes = scratch.TotalFloats * sizeof(float),
+            SequenceStateBytes = StateShape.Of(config, range).FloatCount * sizeof(float),
+            KvBytesPerToken = kv.BlockBytes(options.KvType) / kv.BlockTokens,
+            AvailableBytes = options.MemoryLimitBytes ?? AvailableMemory(),
+        };
+    }
+
+    // Keys and values of all attention layers of the range, the MTP layer's last. A block is as long as the delta rule's
+    // chunk, so that blocks and checkpoints of the recurrent state share their borders.
+    public static KvShape CacheShape(ModelConfig config, LayerRange range, bool mtp)
+    {
+        int layers = mtp ? 1 : 0;
+        for (int layer = range.First; layer < range.End; layer++)
+            layers += config.FullAttentionLayers[layer] ? 1 : 0;
+        return new KvShape(layers, config.KvHeads, config.HeadDim, Network.DeltaChunk);
+    }
+
+    // The context to run with, or a refusal that says what would fit.
+    public static int ChooseContext(MemoryPlan plan, ModelConfig config, EngineOptions options)
+    {
+        double longest = config.ContextLength * (options.Yarn?.Factor ?? 1);
+        int limit = options.ContextLength ?? (int)Math.Min(longest, 1 << 24);
+        if (plan.TotalBytes(limit) <= plan.AvailableBytes)
+            return limit;
+        long fits = plan.LargestContext / Network.DeltaChunk * Network.DeltaChunk;
+        if (options.ContextLength is null && fits >= Math.Min(limit, 4096))
+            return (int)Math.Min(limit, fits);
+        string advice = fits >= Network.DeltaChunk
+            ? $"A context of {fits} tokens fits; a smaller KV type (q8_0) may allow more."
+            : "Use a smaller weight type (a Q4_K_M or Q3_K_M file), or a machine with more memory.";
+        throw new BadRequestException(
+            $"The model would not fit: {MemoryPlan.Format(plan.TotalBytes(limit))} needed for {limit} tokens of context " +
+            $"(weights {MemoryPlan.Format(plan.OwnedWeightBytes + plan.MappedWeightBytes)}, scratch {MemoryPlan.Format(plan.ScratchBytes)}, " +
+            $"state {MemoryPlan.Format(plan.SequenceStateBytes)}, KV {MemoryPlan.Format(limit * plan.KvBytesPerToken)}), " +
+            $"{MemoryPlan.Format(plan.AvailableBytes)} available. {advice}");
+    }
+
+    // Blocks of keys and values that all sequences together may hold; at least one full context.
+    public static int KvBlockBudget(MemoryPlan plan, int contextLength)
+    {
+        long blockBytes = Math.Max(1, plan.KvBytesPerToken * Network.DeltaChunk);
+        long oneContext = (contextLength + Network.DeltaChunk - 1) / Network.DeltaChunk;
+        long room = Math.Max(0, plan.AvailableBytes - plan.FixedBytes(1)) / blockBytes;
+        return (int)Math.Min(int.MaxValue, Math.Max(room, oneContext));
+    }
+
+    // What the machine (or the container's limit) can give: page cache counts as free, since the kernel gives it back.
+    private static long AvailableMemory()
+    {
+        long limit = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
+        const string meminfo = "/proc/meminfo";
+        if (!OperatingSystem.IsLinux() || !File.Exists(meminfo))
+            return limit;
+        foreach (string line in File.ReadLines(meminfo))
+        {
+            if (line.StartsWith("MemAvailable:", StringComparison.Ordinal) && long.TryParse(line["MemAvailable:".Length..].Replace("kB", "", StringComparison.Ordinal), out long kibibytes))
+                return Math.Min(limit, kibibytes * 1024);
+        }
+
+        return limit;
+    }
+}

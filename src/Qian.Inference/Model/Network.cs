@@ -1,0 +1,148 @@
+using Qian.Kernels;
+
+namespace Qian.Inference.Model;
+
+// The forward pass, written once (MODEL.md is its prose):
+//   h = embed(tokens)
+//   per layer:  h += mixer(norm(h));  h += mlp(norm(h))        mixer = Gated DeltaNet, or gated attention every 4th layer
+//   hidden = norm(h);  logits = head . hidden for chosen rows
+// over ragged batches: any mixture of prefill and decode rows of any sequences. It knows no sampling, no scheduling and no
+// file format, and never dereferences a buffer. One thread calls it; the team computes.
+internal sealed partial class Network : IDisposable
+{
+    // A run of fewer rows takes the recurrent step, a longer one the chunked form in whole chunks; what is left of the
+    // last chunk takes the step again when it is short. So the arithmetic of a token depends on where its text began
+    // and never on how passes were cut (the caller cuts at multiples of DeltaChunk from the start of an appended text).
+    public const int DeltaChunk = 64;
+    public const int MaxStepRows = 16;
+
+    private readonly ModelConfig _config;
+    private readonly NetworkWeights _weights;
+    private readonly LayerRange _range;
+    private readonly ForwardScratch _scratch;
+    private readonly RopeTable _rope;
+    private readonly KvShape _kv;
+    private readonly ThreadTeam _team;
+    private readonly bool _exact;
+    private readonly int[] _cacheIndex;   // per layer of the range: index among attention layers (KV) or among linear layers (state)
+
+    public Network(NetworkWeights weights, KvShape kv, YarnScaling? yarn, int maxRows, int maxContext, bool exact, ThreadTeam team)
+    {
+        _config = weights.Config;
+        _weights = weights;
+        _range = weights.Range;
+        _kv = kv;
+        _team = team;
+        _exact = exact;
+        _scratch = new ForwardScratch(_config, _range, weights.Mtp is not null, maxRows, maxContext, team.ThreadCount);
+        int[] sections = [.. _config.RopeSections];
+        _rope = new RopeTable(_config.RotaryDim, _config.RopeTheta, sections, yarn ?? _config.Yarn);
+
+        _cacheIndex = new int[_range.Count];
+        int attention = 0, linear = 0;
+        for (int i = 0; i < _cacheIndex.Length; i++)
+            _cacheIndex[i] = _config.FullAttentionLayers[_range.First + i] ? attention++ : linear++;
+        MtpCacheIndex = attention;
+    }
+
+    // Called with named intermediate rows while set; for verification against reference activations only.
+    public Action<string, int, FloatView>? Tap { get; set; }
+
+    // KV layer of the MTP block: one more layer in the same blocks.
+    private int MtpCacheIndex { get; }
+
+    // [rowCount, hidden] of the last pass, after the final norm (before it when the head is elsewhere).
+    public FloatView Hidden => _scratch.Hidden;
+
+    public int MaxRows => _scratch.MaxRows;
+
+    // Runs all rows of the batch through the layer range and advances the sequences' states. Logits are asked for separately.
+    public void Forward(ForwardBatch batch)
+    {
+        int rows = batch.RowCount;
+        EmbedRows(batch);
+        _rope.Fill(batch.Positions, rows, _scratch.CosSin);
+        for (int i = 0; i < _weights.Layers.Length; i++)
+            DecoderLayer(_weights.Layers[i], _range.First + i, _cacheIndex[i], batch);
+
+        if (_range.Head)
+            RmsNorm.Apply(_scratch.Residual, _weights.OutputNorm, _config.NormEpsilon, _scratch.Hidden, rows, _config.HiddenSize, _team);
+        else
+            _scratch.Hidden.CopyFrom(_scratch.Residual.Slice(0, (long)rows * _config.HiddenSize));
+        Tap?.Invoke("hidden", -1, FirstRows(_scratch.Hidden, rows, _config.HiddenSize));
+        Advance(batch);
+    }
+
+    // logits[rowIndices.Length, vocabulary] of chosen rows of the last pass.
+    public void Logits(ReadOnlySpan<int> rowIndices, FloatView logits) => LogitsOf(_scratch.Hidden, rowIndices, logits);
+
+    public void Dispose() => _scratch.Dispose();
+
+    private void LogitsOf(FloatView hidden, ReadOnlySpan<int> rowIndices, FloatView logits)
+    {
+        Rows.Gather(hidden, _config.HiddenSize, rowIndices, _scratch.Normed);
+        WeightMatrix head = _weights.Head ?? throw new InvalidOperationException("this layer range has no output head");
+        Linear.Project(_scratch.Normed, _config.HiddenSize, rowIndices.Length, [new Projection(head, logits, _config.VocabularySize)], _scratch.Linear, _exact, _team);
+    }
+
+    private void EmbedRows(ForwardBatch batch)
+    {
+        long count = (long)batch.RowCount * _config.HiddenSize;
+        if (batch.HasEmbeddingRows)
+        {
+            _scratch.Residual.CopyFrom(batch.EmbeddingRows.Slice(0, count));
+            return;
+        }
+
+        WeightMatrix embedding = _weights.Embedding ?? throw new InvalidOperationException("this layer range has no embedding; feed hidden rows");
+        Embedding.Gather(embedding, batch.TokenIds.AsSpan(0, batch.RowCount), _scratch.Residual, _team);
+    }
+
+    private void DecoderLayer(LayerWeights layer, int layerIndex, int cacheIndex, ForwardBatch batch)
+    {
+        int rows = batch.RowCount;
+        int hidden = _config.HiddenSize;
+        long count = (long)rows * hidden;
+        Tap?.Invoke("layer_input", layerIndex, FirstRows(_scratch.Residual, rows, hidden));
+
+        RmsNorm.Apply(_scratch.Residual, layer.InputNorm, _config.NormEpsilon, _scratch.Normed, rows, hidden, _team);
+        if (layer.Attention is { } attention)
+            GatedAttention(attention, layerIndex, cacheIndex, batch);
+        else
+            GatedDeltaNet(layer.DeltaNet!, layerIndex, cacheIndex, batch);
+        Residual.Add(_scratch.Residual, _scratch.MixerOutput, count, _team);
+
+        RmsNorm.Apply(_scratch.Residual, layer.PostAttentionNorm, _config.NormEpsilon, _scratch.Normed, rows, hidden, _team);
+        if (layer.Mlp is { } mlp)
+            Mlp(mlp, _scratch.Normed, rows, _scratch.MixerOutput);
+        else
+            Experts(layer.Moe!, layerIndex, rows);
+        Residual.Add(_scratch.Residual, _scratch.MixerOutput, count, _team);
+        Tap?.Invoke("layer_output", layerIndex, FirstRows(_scratch.Residual, rows, hidden));
+    }
+
+    // y = down . (silu(gate . x) * up . x)
+    private void Mlp(MlpWeights mlp, FloatView x, int rows, FloatView y)
+    {
+        int width = mlp.Gate.RowCount;
+        Linear.Project(x, _config.HiddenSize, rows, [new Projection(mlp.Gate, _scratch.Gate, width), new Projection(mlp.Up, _scratch.Up, width)], _scratch.Linear, _exact, _team);
+        SwiGlu.Apply(_scratch.Gate, _scratch.Up, _scratch.Gate, (long)rows * width, _team);
+        Linear.Project(_scratch.Gate, width, rows, [new Projection(mlp.Down, y, _config.HiddenSize)], _scratch.Linear, _exact, _team);
+    }
+
+    // The last token's hidden row stays with its sequence: the MTP head needs it once the next token is known.
+    private void Advance(ForwardBatch batch)
+    {
+        foreach (ref readonly Segment segment in batch.Segments)
+        {
+            segment.Sequence.TokenCount = segment.FirstToken + segment.RowCount;
+            segment.Sequence.LastHidden.CopyFrom(_scratch.Hidden.Slice((long)(segment.FirstRow + segment.RowCount - 1) * _config.HiddenSize, _config.HiddenSize));
+        }
+    }
+
+    // The part of a buffer that a run of rows owns.
+    private static FloatView RowsOf(FloatView buffer, in Segment segment, int width) =>
+        buffer.Slice((long)segment.FirstRow * width, (long)segment.RowCount * width);
+
+    private static FloatView FirstRows(FloatView buffer, int rowCount, int width) => buffer.Slice(0, (long)rowCount * width);
+}

@@ -1,0 +1,133 @@
+using Qian.Kernels;
+
+namespace Qian.Inference.Model;
+
+// The memory of one sequence: attention KV in shared blocks, and per DeltaNet layer the recurrent state and the window of
+// raw convolution inputs. A hybrid state cannot be cut at will: KV can be dropped from the end, the recurrent state cannot,
+// so the only ways back are a copy taken earlier (Fork) and replay.
+internal sealed class SequenceState : IDisposable
+{
+    private readonly KvPool _pool;
+    private readonly StateShape _shape;
+    private readonly NativeBuffer _linear;   // [linear layers][recurrent | window], then last hidden row
+    private KvBlock[] _blocks;
+    private bool _disposed;
+
+    public SequenceState(StateShape shape, KvPool pool)
+    {
+        _shape = shape;
+        _pool = pool;
+        _linear = NativeBuffer.AllocateFloats(shape.FloatCount);
+        _blocks = new KvBlock[8];
+    }
+
+    // Tokens whose state is in here.
+    public int TokenCount { get; set; }
+
+    // position of a new token = token index + PositionDelta (images make positions advance slower than tokens).
+    public int PositionDelta { get; set; }
+
+    public KvBlock[] Blocks => _blocks;
+
+    public int BlockCount { get; private set; }
+
+    public int CapacityTokens => BlockCount * _pool.Shape.BlockTokens;
+
+    // [valueHeads, keyDim, valueDim]
+    public FloatView Recurrent(int linearIndex) => _linear.Floats(_shape.LayerFloats * linearIndex, _shape.RecurrentFloats);
+
+    // [kernel - 1, convChannels], oldest first
+    public FloatView Window(int linearIndex) => _linear.Floats(_shape.LayerFloats * linearIndex + _shape.RecurrentFloats, _shape.WindowFloats);
+
+    // [hidden]: the trunk's hidden row after the final norm, of the last token
+    public FloatView LastHidden => _linear.Floats(_shape.LayerFloats * _shape.LinearLayerCount, _shape.HiddenSize);
+
+    // Makes room for tokens up to `tokenCount`; false when the pool's budget is spent (nothing is changed then but blocks already gained).
+    public bool TryReserve(int tokenCount)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        int blockTokens = _pool.Shape.BlockTokens;
+        int needed = (tokenCount + blockTokens - 1) / blockTokens;
+        while (BlockCount < needed)
+        {
+            KvBlock? block = _pool.TryRent();
+            if (block is null)
+                return false;
+            if (BlockCount == _blocks.Length)
+                Array.Resize(ref _blocks, _blocks.Length * 2);
+            _blocks[BlockCount++] = block;
+        }
+
+        // Copy on write: a block that a fork shares must not be written through.
+        for (int i = TokenCount / blockTokens; i < needed; i++)
+        {
+            if (!_pool.TryMakeExclusive(ref _blocks[i]))
+                return false;
+        }
+
+        return true;
+    }
+
+    // An independent continuation: shares KV blocks, copies the recurrent state.
+    public SequenceState Fork()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        var fork = new SequenceState(_shape, _pool)
+        {
+            TokenCount = TokenCount,
+            PositionDelta = PositionDelta,
+            BlockCount = BlockCount,
+            _blocks = (KvBlock[])_blocks.Clone(),
+        };
+        for (int i = 0; i < BlockCount; i++)
+            _pool.Share(_blocks[i]);
+        fork._linear.AllFloats.CopyFrom(_linear.AllFloats);
+        return fork;
+    }
+
+    // Back to an empty sequence.
+    public void Reset()
+    {
+        ReturnBlocks();
+        _linear.AllFloats.Clear();
+        TokenCount = 0;
+        PositionDelta = 0;
+    }
+
+    public void Dispose()
+    {
+        if (_disposed)
+            return;
+        _disposed = true;
+        ReturnBlocks();
+        _linear.Dispose();
+    }
+
+    private void ReturnBlocks()
+    {
+        for (int i = 0; i < BlockCount; i++)
+            _pool.Return(_blocks[i]);
+        Array.Clear(_blocks);
+        BlockCount = 0;
+    }
+}
+
+// Sizes of the recurrent part of a sequence, in floats.
+internal readonly record struct StateShape(int LinearLayerCount, long RecurrentFloats, long WindowFloats, int HiddenSize)
+{
+    public long LayerFloats => RecurrentFloats + WindowFloats;
+
+    public long FloatCount => LayerFloats * LinearLayerCount + HiddenSize;
+
+    public static StateShape Of(ModelConfig config, LayerRange range)
+    {
+        int linear = 0;
+        for (int layer = range.First; layer < range.End; layer++)
+            linear += config.FullAttentionLayers[layer] ? 0 : 1;
+        return new StateShape(
+            linear,
+            (long)config.LinearValueHeads * config.LinearKeyDim * config.LinearValueDim,
+            (long)(config.ConvKernel - 1) * config.ConvChannels,
+            config.HiddenSize);
+    }
+}

@@ -1,0 +1,47 @@
+using System.Runtime.InteropServices;
+using Qian.Inference.Model;
+
+namespace Qian.Inference.Runtime;
+
+// The tokens of one sequence beside its model state: Computed <= Total, and what lies between is pending.
+internal sealed class Timeline : IDisposable
+{
+    private readonly List<int> _tokens;
+
+    public Timeline(SequenceState state)
+        : this(state, [])
+    {
+    }
+
+    private Timeline(SequenceState state, List<int> tokens)
+    {
+        State = state;
+        _tokens = tokens;
+    }
+
+    public SequenceState State { get; }
+
+    public IReadOnlyList<int> Tokens => _tokens;
+
+    public int TotalCount => _tokens.Count;
+
+    public int ComputedCount => State.TokenCount;
+
+    public ReadOnlySpan<int> AllTokens => CollectionsMarshal.AsSpan(_tokens);
+
+    public ReadOnlySpan<int> PendingTokens => AllTokens[ComputedCount..];
+
+    public void Append(ReadOnlySpan<int> tokenIds) => _tokens.AddRange(tokenIds);
+
+    public void Append(int tokenId) => _tokens.Add(tokenId);
+
+    public Timeline Fork() => new(State.Fork(), [.. _tokens]);
+
+    public void Clear()
+    {
+        State.Reset();
+        _tokens.Clear();
+    }
+
+    public void Dispose() => State.Dispose();
+}

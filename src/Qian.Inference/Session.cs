@@ -1,0 +1,131 @@
+using System.Runtime.CompilerServices;
+using Qian.Inference.Runtime;
+
+namespace Qian.Inference;
+
+/// <summary>
+/// One timeline of tokens with its model state. Append text or tokens, then generate; what was computed stays computed.
+/// One operation at a time: a session is not thread-safe, different sessions of one engine may be used side by side.
+/// </summary>
+public sealed class Session : IDisposable
+{
+    private readonly Engine _engine;
+    private readonly Timeline _timeline;
+    private int _busy;
+
+    internal Session(Engine engine, Timeline timeline)
+    {
+        _engine = engine;
+        _timeline = timeline;
+    }
+
+    /// <summary>All tokens: appended and generated.</summary>
+    public IReadOnlyList<int> Tokens => _timeline.Tokens;
+
+    /// <summary>Number of tokens, computed or not.</summary>
+    public int TokenCount => _timeline.TotalCount;
+
+    /// <summary>Tokens whose state has been computed; the rest is computed when generation starts.</summary>
+    public int ComputedCount => _timeline.ComputedCount;
+
+    /// <summary>Appends token ids.</summary>
+    /// <exception cref="BadRequestException">An id is not in the vocabulary, or the context would overflow.</exception>
+    public void Append(params ReadOnlySpan<int> tokenIds)
+    {
+        foreach (int id in tokenIds)
+        {
+            if ((uint)id >= (uint)_engine.Config.VocabularySize)
+                throw new BadRequestException($"token id {id} is not in the vocabulary of {_engine.Config.VocabularySize}.");
+        }
+
+        if (TokenCount + tokenIds.Length > _engine.ContextLength)
+        {
+            throw new BadRequestException(
+                $"the context holds {_engine.ContextLength} tokens: {TokenCount} are taken and {tokenIds.Length} more were given. Shorten the text, or load the model with a longer context.");
+        }
+
+        Exclusive(true);
+        _timeline.Append(tokenIds);
+        Exclusive(false);
+    }
+
+    /// <summary>Appends text, as it is: no template, and text that spells a control token stays text.</summary>
+    /// <exception cref="BadRequestException">The context would overflow.</exception>
+    public void Append(string text) => Append(_engine.Tokenizer.Encode(text));
+
+    /// <summary>Computes everything appended so far, so that the first token of a later generation comes at once.</summary>
+    public async Task PrefillAsync(CancellationToken cancellationToken = default)
+    {
+        if (ComputedCount == TokenCount)
+            return;
+        await foreach (GeneratedToken _ in Run(new Generation(_timeline, cancellationToken), CancellationToken.None).ConfigureAwait(false))
+        {
+            // A prefill yields no tokens; the stream ends when it is done.
+        }
+    }
+
+    /// <summary>Generates until the model ends its turn or a limit of <paramref name="options"/> is met.</summary>
+    /// <param name="options">How to sample; null takes the checkpoint's own defaults.</param>
+    /// <param name="cancellationToken">Stops within one step; what was generated so far stays in the session.</param>
+    /// <exception cref="BadRequestException">An option is out of range, or nothing was appended.</exception>
+    public IAsyncEnumerable<GeneratedToken> GenerateAsync(SamplingOptions? options = null, CancellationToken cancellationToken = default) =>
+        Run(_engine.NewGeneration(_timeline, options, cancellationToken), CancellationToken.None);
+
+    // As a turn of a conversation: with the preset of its mode, and the thinking counted from the start when the prompt opened it.
+    internal IAsyncEnumerable<GeneratedToken> GenerateAsync(SamplingOptions? options, SamplingMode mode, bool insideThinking, CancellationToken cancellationToken) =>
+        Run(_engine.NewGeneration(_timeline, options, cancellationToken, mode, insideThinking), CancellationToken.None);
+
+    /// <summary>An independent continuation of the same text: keys and values are shared, the recurrent state is copied.</summary>
+    public Session Fork()
+    {
+        Exclusive(true);
+        try
+        {
+            return new Session(_engine, _timeline.Fork());
+        }
+        finally
+        {
+            Exclusive(false);
+        }
+    }
+
+    /// <summary>Forgets everything.</summary>
+    public void Clear()
+    {
+        Exclusive(true);
+        _timeline.Clear();
+        Exclusive(false);
+    }
+
+    /// <summary>Gives the state's memory back.</summary>
+    public void Dispose() => _timeline.Dispose();
+
+    private async IAsyncEnumerable<GeneratedToken> Run(Generation generation, [EnumeratorCancellation] CancellationToken cancellationToken)
+    {
+        Exclusive(true);
+        bool submitted = false;
+        using CancellationTokenRegistration registration = cancellationToken.UnsafeRegister(static g => ((Generation)g!).Cancel(), generation);
+        try
+        {
+            _engine.Submit(generation);
+            submitted = true;
+            await foreach (GeneratedToken token in generation.Output.Reader.ReadAllAsync(CancellationToken.None).ConfigureAwait(false))
+                yield return token;
+        }
+        finally
+        {
+            // A consumer that leaves early (break) must not leave the scheduler writing into this session.
+            if (submitted)
+                await generation.StopAsync().ConfigureAwait(false);
+            Exclusive(false);
+        }
+    }
+
+    private void Exclusive(bool enter)
+    {
+        if (enter && Interlocked.Exchange(ref _busy, 1) != 0)
+            throw new InvalidOperationException("this session is generating; a session does one thing at a time (Fork it to continue twice)");
+        if (!enter)
+            Volatile.Write(ref _busy, 0);
+    }
+}

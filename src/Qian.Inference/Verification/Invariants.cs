@@ -1,0 +1,224 @@
+using Qian.Inference.Formats;
+using Qian.Inference.Model;
+using Qian.Kernels;
+
+namespace Qian.Inference.Verification;
+
+// The invariants of the engine, run on a user's own model file. Bit-equal ones compare logits with a bound of 0: the same
+// text must give the same bits however passes were cut, whoever else was in the batch, and after a fork. Near-equal ones
+// compare two roundings of the same mathematics.
+internal sealed class Invariants : IDisposable
+{
+    private const int PromptLength = 200;      // more than three chunks of the delta rule, and a tail
+    private const int ShortLength = 37;
+    private const int DraftLength = 7;
+
+    private readonly LoadedModel _model;
+    private readonly string _subject;
+    private readonly List<VerificationResult> _results = [];
+    private readonly int[] _prompt;
+    private readonly ForwardBatch _batch;
+
+    private Invariants(LoadedModel model, string subject)
+    {
+        _model = model;
+        _subject = subject;
+        _batch = new ForwardBatch(model.Network.MaxRows);
+        _prompt = RandomIds(PromptLength + DraftLength, model.Config.VocabularySize, seed: 20260402);
+    }
+
+    public static List<VerificationResult> Run(string path, string subject, KvType kvType, IProgress<string>? progress = null)
+    {
+        var options = new EngineOptions { MaxBatchRows = 256, KvType = kvType };
+        const int context = 1024;
+        using Checkpoint probe = Checkpoint.Open(path);
+        MemoryEstimate.ChooseContext(MemoryEstimate.For(probe, options, LayerRange.All(probe.Config)), probe.Config, options with { ContextLength = context });
+        using LoadedModel model = LoadedModel.Load(Checkpoint.Open(path), options, context, maxBlocks: 64);
+        using var run = new Invariants(model, subject);
+        progress?.Report("reference run");
+        (float[] whole, float[] decoded) = run.Reference();
+        progress?.Report("passes cut in other places");
+        run.CutPasses(whole);
+        progress?.Report("several sequences in one batch");
+        run.Batches(whole);
+        progress?.Report("several tokens verified at once");
+        run.Drafts(decoded);
+        progress?.Report("forked and continued");
+        run.Forks(decoded);
+        progress?.Report("recurrent step against chunked form");
+        run.StepAgainstChunk();
+        return run._results;
+    }
+
+    public void Dispose() => _batch.Clear();
+
+    // Logits after the prompt in one pass, then after each further token decoded alone.
+    private (float[] Whole, float[] Decoded) Reference()
+    {
+        using SequenceState sequence = _model.NewSequence();
+        Pass((sequence, Prompt));
+        float[] whole = LastLogits(0);
+        bool finite = true;
+        foreach (float logit in whole)
+            finite &= float.IsFinite(logit);
+        Add("logits that are not finite", finite ? 0 : 1, 0);
+        var decoded = new float[DraftLength * whole.Length];
+        for (int i = 0; i < DraftLength; i++)
+        {
+            Pass((sequence, _prompt.AsMemory(PromptLength + i, 1)));
+            LastLogits(0).CopyTo(decoded.AsSpan(i * whole.Length));
+        }
+
+        return (whole, decoded);
+    }
+
+    private ReadOnlyMemory<int> Prompt => _prompt.AsMemory(0, PromptLength);
+
+    private void CutPasses(float[] whole)
+    {
+        foreach (int cut in (int[])[64, 128])
+        {
+            using SequenceState sequence = _model.NewSequence();
+            for (int start = 0; start < PromptLength; start += cut)
+                Pass((sequence, Prompt.Slice(start, Math.Min(cut, PromptLength - start))));
+            Add($"prefill in passes of {cut} = in one pass", Compare.MaxAbsolute(LastLogits(0), whole), 0);
+        }
+    }
+
+    // The prompt once more in a batch with a decoding sequence and another prefill.
+    private void Batches(float[] whole)
+    {
+        using SequenceState decoding = _model.NewSequence(), other = _model.NewSequence();
+        int[] ids = RandomIds(2 * ShortLength, _model.Config.VocabularySize, seed: 7);
+        Pass((decoding, ids.AsMemory(0, ShortLength)));
+        Pass((decoding, ids.AsMemory(ShortLength, 1)));
+        float[] alone = LastLogits(0);
+
+        decoding.Reset();
+        using SequenceState prompt = _model.NewSequence();
+        Pass((decoding, ids.AsMemory(0, ShortLength)), (other, ids.AsMemory(ShortLength, 3)));
+        Pass((decoding, ids.AsMemory(ShortLength, 1)), (prompt, Prompt), (other, ids.AsMemory(ShortLength + 3, 20)));
+        Add("decoding in a batch = alone", Compare.MaxAbsolute(LastLogits(0), alone), 0);
+        Add("prefill in a batch = alone", Compare.MaxAbsolute(LastLogits(1), whole), 0);
+    }
+
+    private void Drafts(float[] decoded)
+    {
+        using SequenceState sequence = _model.NewSequence();
+        Pass((sequence, Prompt));
+        Pass((sequence, _prompt.AsMemory(PromptLength, DraftLength)));
+        Add($"{DraftLength} tokens in one pass = decoded one by one", Compare.MaxAbsolute(Logits([.. Enumerable.Range(0, DraftLength)]), decoded), 0);
+    }
+
+    private void Forks(float[] decoded)
+    {
+        int vocabulary = _model.Config.VocabularySize;
+        using SequenceState sequence = _model.NewSequence();
+        Pass((sequence, Prompt));
+        using SequenceState fork = sequence.Fork();
+        for (int i = 0; i < DraftLength; i++)
+            Pass((sequence, _prompt.AsMemory(i, 1))); // the original goes elsewhere; shared blocks must not change under the fork
+        double worst = 0;
+        for (int i = 0; i < DraftLength; i++)
+        {
+            Pass((fork, _prompt.AsMemory(PromptLength + i, 1)));
+            worst = Math.Max(worst, Compare.MaxAbsolute(LastLogits(0), decoded.AsSpan(i * vocabulary, vocabulary)));
+        }
+
+        Add("forked = never interrupted", worst, 0);
+    }
+
+    // Two ways to the same state. Where all arithmetic is float they agree to rounding. Where activations are rounded to
+    // 8 bits one flip changes everything after it, so there the chosen token must agree wherever the choice is clear
+    // (margin above a quarter of the logits' standard deviation); positions with a less clear choice that differ are
+    // excused, counted, and bounded.
+    private void StepAgainstChunk()
+    {
+        int vocabulary = _model.Config.VocabularySize, wrong = 0, excused = 0;
+        using SequenceState whole = _model.NewSequence(), sequence = _model.NewSequence();
+        Pass((whole, Prompt));
+        float[] chunked = Logits([.. Enumerable.Range(0, PromptLength)]);
+        double worst = 0;
+        for (int i = 0; i < PromptLength; i++)
+        {
+            Pass((sequence, Prompt.Slice(i, 1)));
+            float[] stepped = LastLogits(0);
+            ReadOnlySpan<float> row = chunked.AsSpan(i * vocabulary, vocabulary);
+            worst = Math.Max(worst, Compare.MaxAbsolute(stepped, row));
+            int best = Compare.ArgMax(row);
+            if (Compare.ArgMax(stepped) == best)
+                continue;
+            bool clear = row[best] - row[Second(row, best)] > 0.25 * Deviation(row);
+            wrong += clear ? 1 : 0;
+            excused += clear ? 0 : 1;
+        }
+
+        // A router whose two best experts are near a tie may choose either, which is no rounding error.
+        if (!_model.HasQuantizedWeights && !_model.Config.IsMoe)
+            Add("token by token against one pass, logits", worst, 2e-3);
+        Add($"token by token against one pass, clear choices that differ, of {PromptLength}", wrong, 0);
+        Add("token by token against one pass, share of unclear choices that differ", excused / (double)PromptLength, 0.05);
+    }
+
+    private void Pass(params ReadOnlySpan<(SequenceState Sequence, ReadOnlyMemory<int> Tokens)> runs)
+    {
+        _batch.Clear();
+        foreach ((SequenceState sequence, ReadOnlyMemory<int> tokens) in runs)
+        {
+            if (!sequence.TryReserve(sequence.TokenCount + tokens.Length))
+                throw new InvalidOperationException("the KV pool of the verification is too small");
+            _batch.Add(sequence, tokens.Span);
+        }
+
+        _model.Network.Forward(_batch);
+    }
+
+    // Logits of the last row of run `segmentIndex` of the last pass.
+    private float[] LastLogits(int segmentIndex)
+    {
+        Segment segment = _batch.Segments[segmentIndex];
+        return Logits([segment.FirstRow + segment.RowCount - 1]);
+    }
+
+    private float[] Logits(int[] rows)
+    {
+        using NativeBuffer buffer = NativeBuffer.AllocateFloats((long)rows.Length * _model.Config.VocabularySize);
+        _model.Network.Logits(rows, buffer.AllFloats);
+        return buffer.AllFloats.Span.ToArray();
+    }
+
+    private void Add(string quantity, double value, double bound) =>
+        _results.Add(new VerificationResult(_subject, quantity, value, bound, value <= bound, ""));
+
+    private static int[] RandomIds(int count, int vocabularySize, int seed)
+    {
+        var random = new Random(seed);
+        var ids = new int[count];
+        for (int i = 0; i < count; i++)
+            ids[i] = random.Next(vocabularySize);
+        return ids;
+    }
+
+    private static double Deviation(ReadOnlySpan<float> values)
+    {
+        double mean = 0, square = 0;
+        foreach (float value in values)
+            mean += value;
+        mean /= values.Length;
+        foreach (float value in values)
+            square += (value - mean) * (value - mean);
+        return Math.Max(Math.Sqrt(square / values.Length), 1e-30);
+    }
+
+    private static int Second(ReadOnlySpan<float> values, int best)
+    {
+        int second = best == 0 ? 1 : 0;
+        for (int i = 0; i < values.Length; i++)
+        {
+            if (i != best && values[i] > values[second])
+                second = i;
+        }
+
+        return second;
+    }
+}

@@ -1,0 +1,56 @@
+namespace Qian.Kernels;
+
+/// <summary>
+/// Activations rounded to 8 bits, in the order in which the integer kernels read them. A tile holds up to <see cref="Width"/>
+/// rows of x (the columns of the product); for each group of 32 values of K it stores, [w] meaning one entry per tile row:
+///   float scale[w], float sum[w] (scale times the sum of the 32 integers), float first[w], second[w] (the same of either 16),
+///   then 8 steps of dword[w], each dword 4 neighbouring integers.
+/// A row's entries depend on that row alone, so the number of rows in a call never shows in a result.
+/// </summary>
+internal readonly unsafe struct ActivationTiles
+{
+    public const int GroupDwords = 4 + 8;
+
+    private readonly byte* _data;
+    private readonly long _tileBytes;
+
+    public readonly int RowCount;
+    public readonly int GroupCount;
+
+    // Rows of a full tile: as many as the tier's registers take. The last tile is the next power of two that fits the rest.
+    public readonly int Width;
+
+    public ActivationTiles(byte* data, Isa isa, int rowCount, int columnCount)
+    {
+        _data = data;
+        RowCount = rowCount;
+        GroupCount = columnCount / PanelLayout.GroupColumns;
+        Width = isa switch
+        {
+            Isa.Avx512 => 8,
+            Isa.Avx2 => 4,
+            _ => 1,
+        };
+        _tileBytes = (long)Width * GroupCount * GroupDwords * sizeof(float);
+    }
+
+    public int TileCount => (RowCount + Width - 1) / Width;
+
+    public static long Bytes(int rowCount, int columnCount)
+    {
+        long groupCount = (columnCount + PanelLayout.GroupColumns - 1) / PanelLayout.GroupColumns;
+        long rows = (rowCount + 7) & -8;
+        return rows * groupCount * GroupDwords * sizeof(float);
+    }
+
+    public int RowsIn(int tile) => Math.Min(Width, RowCount - tile * Width);
+
+    public int WidthOf(int tile)
+    {
+        int rest = RowsIn(tile);
+        return rest > 4 ? 8 : rest > 2 ? 4 : rest;
+    }
+
+    public float* Group(int tile, int group) =>
+        (float*)(_data + tile * _tileBytes) + (long)group * GroupDwords * WidthOf(tile);
+}
