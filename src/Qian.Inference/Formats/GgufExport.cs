@@ -7,12 +7,12 @@ namespace Qian.Inference.Formats;
 internal static class GgufExport
 {
     // Matrices take `type` where their rows are whole blocks of it (else Q8_0, else F16); vectors, norms, the convolution and
-    // the router stay F32.
+    // the router stay F32. `tokenizer` stands in for a checkpoint that has none.
     public static void Write(
-        Checkpoint checkpoint, string path, WeightType type, IProgress<LoadProgress>? progress = null, CancellationToken cancellation = default)
+        Checkpoint checkpoint, string path, WeightType type, TokenizerSpec? tokenizer = null, IProgress<LoadProgress>? progress = null, CancellationToken cancellation = default)
     {
         ModelConfig config = checkpoint.Config;
-        TokenizerSpec? tokenizer = checkpoint.LoadTokenizer();
+        tokenizer = checkpoint.LoadTokenizer() ?? tokenizer;
         using var writer = new GgufWriter(path);
         GgufMetadata.Write(writer, config, FileType(type));
         if (tokenizer is not null)
