@@ -220,7 +220,7 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
     {
         foreach (JsonElement entry in named.EnumerateArray())
         {
-            if (entry.ValueKind == JsonValueKind.Object && entry.TryGetProperty("name", out JsonElement name) && name.ValueKind == JsonValueKind.String && name.ValueEquals("default")
+            if (entry.ValueKind == JsonValueKind.Object && entry.TryGetProperty("name", out JsonElement name) && name.ValueKind == JsonValueKind.String && JsonSection.TextOrNull(name) == "default"
                 && entry.TryGetProperty("template", out JsonElement template) && template.ValueKind == JsonValueKind.String)
                 return JsonSection.TextOrNull(template);
         }

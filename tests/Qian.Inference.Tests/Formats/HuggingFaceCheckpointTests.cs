@@ -201,6 +201,10 @@ public sealed class HuggingFaceCheckpointTests
             Assert.Equal((0.5f, 7, 0.75f, null), (named.Generation.Sampling!.Temperature, named.Generation.Sampling.TopK, named.Generation.Sampling.TopP, named.Generation.Sampling.MinP));
         }
 
+        // Half a surrogate pair is valid JSON and no name.
+        File.WriteAllText(folder.File("tokenizer_config.json"), """{"chat_template": [{"name": "\ud800", "template": "no"}]}""");
+        using (Checkpoint unreadable = Checkpoint.Open(folder.Path))
+            Assert.Null(unreadable.ChatTemplate);
         File.WriteAllText(folder.File("tokenizer_config.json"), """{"chat_template": "inside"}""");
         using (Checkpoint inside = Checkpoint.Open(folder.Path))
             Assert.Equal("inside", inside.ChatTemplate);

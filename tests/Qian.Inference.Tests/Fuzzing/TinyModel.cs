@@ -73,10 +73,23 @@ internal static class TinyModel
         ModelConfig c = Config(moe);
         var text = new JsonObject
         {
-            ["model_type"] = moe ? "qwen3_5_moe_text" : "qwen3_5_text", ["hidden_size"] = c.HiddenSize, ["num_hidden_layers"] = c.LayerCount, ["vocab_size"] = c.VocabularySize,
-            ["num_attention_heads"] = c.AttentionHeads, ["num_key_value_heads"] = c.KvHeads, ["head_dim"] = c.HeadDim, ["max_position_embeddings"] = c.ContextLength, ["rms_norm_eps"] = 1e-6,
-            ["linear_num_key_heads"] = c.LinearKeyHeads, ["linear_num_value_heads"] = c.LinearValueHeads, ["linear_key_head_dim"] = c.LinearKeyDim, ["linear_value_head_dim"] = c.LinearValueDim,
-            ["linear_conv_kernel_dim"] = c.ConvKernel, ["mtp_num_hidden_layers"] = 1, ["layer_types"] = new JsonArray("linear_attention", "full_attention"), ["eos_token_id"] = 3,
+            ["model_type"] = moe ? "qwen3_5_moe_text" : "qwen3_5_text",
+            ["hidden_size"] = c.HiddenSize,
+            ["num_hidden_layers"] = c.LayerCount,
+            ["vocab_size"] = c.VocabularySize,
+            ["num_attention_heads"] = c.AttentionHeads,
+            ["num_key_value_heads"] = c.KvHeads,
+            ["head_dim"] = c.HeadDim,
+            ["max_position_embeddings"] = c.ContextLength,
+            ["rms_norm_eps"] = 1e-6,
+            ["linear_num_key_heads"] = c.LinearKeyHeads,
+            ["linear_num_value_heads"] = c.LinearValueHeads,
+            ["linear_key_head_dim"] = c.LinearKeyDim,
+            ["linear_value_head_dim"] = c.LinearValueDim,
+            ["linear_conv_kernel_dim"] = c.ConvKernel,
+            ["mtp_num_hidden_layers"] = 1,
+            ["layer_types"] = new JsonArray("linear_attention", "full_attention"),
+            ["eos_token_id"] = 3,
             ["rope_parameters"] = new JsonObject { ["rope_type"] = "default", ["rope_theta"] = 10000000, ["partial_rotary_factor"] = 0.5, ["mrope_section"] = new JsonArray(1, 1, 0) },
         };
         if (moe)
