@@ -7,14 +7,15 @@ namespace Qian.Inference.Formats;
 internal static class GgufExport
 {
     // Matrices take `type` where their rows are whole blocks of it (else Q8_0, else F16); vectors, norms, the convolution and
-    // the router stay F32.
+    // the router stay F32. `tokenizer` stands in for a checkpoint that has none.
     public static void Write(
-        Checkpoint checkpoint, string path, WeightType type, IProgress<LoadProgress>? progress = null, CancellationToken cancellation = default)
+        Checkpoint checkpoint, string path, WeightType type, TokenizerSpec? tokenizer = null, IProgress<LoadProgress>? progress = null, CancellationToken cancellation = default)
     {
         ModelConfig config = checkpoint.Config;
-        TokenizerSpec? tokenizer = checkpoint.LoadTokenizer();
+        tokenizer = checkpoint.LoadTokenizer() ?? tokenizer;
         using var writer = new GgufWriter(path);
         GgufMetadata.Write(writer, config, FileType(type));
+        GgufMetadata.WriteSampling(writer, checkpoint.Generation.Sampling);
         if (tokenizer is not null)
             GgufMetadata.WriteTokenizer(writer, tokenizer, checkpoint.ChatTemplate);
 
@@ -44,7 +45,15 @@ internal static class GgufExport
             cancellation.ThrowIfCancellationRequested();
             source.DecodeRows(order.SourceRow(entry.Role, row), 1, values);
             order.Reorder(entry.Role, values, reordered);
-            WeightFormat.Encode(entry.Type, reordered, bytes);
+            try
+            {
+                WeightFormat.Encode(entry.Type, reordered, bytes);
+            }
+            catch (ArgumentException e)
+            {
+                throw new BadModelFileException($"tensor {FileText.Quote(source.Name)}, row {order.SourceRow(entry.Role, row)}: cannot be stored as {WeightFormat.Name(entry.Type)}: {e.Message}", e);
+            }
+
             writer.Write(bytes);
         }
     }

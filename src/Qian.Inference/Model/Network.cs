@@ -76,13 +76,26 @@ internal sealed partial class Network : IDisposable
     // logits[rowIndices.Length, vocabulary] of chosen rows of the last pass.
     public void Logits(ReadOnlySpan<int> rowIndices, FloatView logits) => LogitsOf(_scratch.Hidden, rowIndices, logits);
 
+    // logits[sequences.Length, vocabulary] of the token after each sequence's last one.
+    public void NextLogits(ReadOnlySpan<SequenceState> sequences, FloatView logits)
+    {
+        for (int i = 0; i < sequences.Length; i++)
+            _scratch.Normed.Slice((long)i * _config.HiddenSize).CopyFrom(sequences[i].LastHidden);
+        ProjectHead(sequences.Length, logits);
+    }
+
     public void Dispose() => _scratch.Dispose();
 
     private void LogitsOf(FloatView hidden, ReadOnlySpan<int> rowIndices, FloatView logits)
     {
         Rows.Gather(hidden, _config.HiddenSize, rowIndices, _scratch.Normed);
+        ProjectHead(rowIndices.Length, logits);
+    }
+
+    private void ProjectHead(int rowCount, FloatView logits)
+    {
         WeightMatrix head = _weights.Head ?? throw new InvalidOperationException("this layer range has no output head");
-        Linear.Project(_scratch.Normed, _config.HiddenSize, rowIndices.Length, [new Projection(head, logits, _config.VocabularySize)], _scratch.Linear, _exact, _team);
+        Linear.Project(_scratch.Normed, _config.HiddenSize, rowCount, [new Projection(head, logits, _config.VocabularySize)], _scratch.Linear, _exact, _team);
     }
 
     private void EmbedRows(ForwardBatch batch)

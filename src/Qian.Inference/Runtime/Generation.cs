@@ -41,8 +41,8 @@ internal sealed class Generation
         return token.Finish is not null;
     }
 
-    // An empty prompt is an error where a token was to be sampled, and done where tokens were only to be computed.
-    public Exception? NothingPending() => Samples ? new BadRequestException("There is nothing to continue: append at least one token first.") : null;
+    // No token was ever given, so there is none to sample after.
+    public bool IsEmpty => Samples && _timeline.TotalCount == 0;
 
     public void Cancel() => _cancelled = true;
 

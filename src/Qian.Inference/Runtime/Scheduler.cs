@@ -21,12 +21,12 @@ internal sealed class Scheduler : IDisposable
     private readonly Queue<Generation> _arrived = new();
     private readonly SemaphoreSlim _work = new(0);
     private readonly List<Generation> _active = [];
-    private readonly List<Generation> _computed = [];      // requests with rows in this pass
-    private readonly int[] _lastRows;                      // last batch row of each of them
-    private readonly int[] _sampledRows = new int[LogitRows];
+    private readonly List<Generation> _computed = [];      // requests of this pass
     private readonly Generation[] _sampled = new Generation[LogitRows];
+    private readonly SequenceState[] _sampledStates = new SequenceState[LogitRows];
     private volatile bool _stopped;
 
+    private const string Empty = "There is nothing to continue: append at least one token first.";
     private const string OutOfMemory = "The memory for keys and values is spent. Close another session, use a shorter context, or a smaller KV type (q8_0).";
 
     public Scheduler(Network network, int vocabularySize)
@@ -36,7 +36,6 @@ internal sealed class Scheduler : IDisposable
         _vocabularySize = vocabularySize;
         _batch = new ForwardBatch(_maxRows);
         _logits = NativeBuffer.AllocateFloats((long)LogitRows * vocabularySize);
-        _lastRows = new int[_maxRows];
         _thread = new Thread(Loop, 4 << 20) { IsBackground = true, Name = "qian compute" };
         _thread.Start();
     }
@@ -105,7 +104,8 @@ internal sealed class Scheduler : IDisposable
             return;
         try
         {
-            _network.Forward(_batch);
+            if (_batch.RowCount > 0)
+                _network.Forward(_batch);
         }
         catch (Exception error)
         {
@@ -132,15 +132,16 @@ internal sealed class Scheduler : IDisposable
             int count = pending.Length <= room ? pending.Length : room / Network.DeltaChunk * Network.DeltaChunk;
             if (count == 0 && pending.Length > 0)
                 continue;
-            if (count == 0 || !generation.State.TryReserve(generation.State.TokenCount + count))
+            if (generation.IsEmpty || !generation.State.TryReserve(generation.State.TokenCount + count))
             {
-                Finish(generation, count == 0 ? generation.NothingPending() : new BadRequestException(OutOfMemory));
+                Finish(generation, new BadRequestException(generation.IsEmpty ? Empty : OutOfMemory));
                 i--;
                 continue;
             }
 
-            _batch.Add(generation.State, pending[..count]);
-            _lastRows[_computed.Count] = _batch.RowCount - 1;
+            // Nothing to compute: a session that was prefilled goes on from its last hidden row.
+            if (count > 0)
+                _batch.Add(generation.State, pending[..count]);
             _computed.Add(generation);
         }
     }
@@ -159,8 +160,8 @@ internal sealed class Scheduler : IDisposable
                 continue;
             }
 
-            _sampled[waiting] = generation;
-            _sampledRows[waiting++] = _lastRows[i];
+            _sampledStates[waiting] = generation.State;
+            _sampled[waiting++] = generation;
             if (waiting == LogitRows)
                 waiting = SampleRows(waiting);
         }
@@ -172,7 +173,7 @@ internal sealed class Scheduler : IDisposable
     {
         if (count == 0)
             return 0;
-        _network.Logits(_sampledRows.AsSpan(0, count), _logits.AllFloats);
+        _network.NextLogits(_sampledStates.AsSpan(0, count), _logits.AllFloats);
         for (int i = 0; i < count; i++)
         {
             Generation generation = _sampled[i];
@@ -188,6 +189,7 @@ internal sealed class Scheduler : IDisposable
         }
 
         Array.Clear(_sampled);
+        Array.Clear(_sampledStates);
         return 0;
     }
 

@@ -129,6 +129,6 @@ internal readonly unsafe struct AttentionCall(
 
     public float Scale => 1f / MathF.Sqrt(Shape.HeadDim);
 
-    /// Offset of a row's head in queries and results.
+    // Offset of a row's head in queries and results.
     public long Offset(int rowIndex, int headIndex) => ((long)rowIndex * Shape.Heads + headIndex) * Shape.HeadDim;
 }

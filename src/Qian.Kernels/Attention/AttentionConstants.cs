@@ -14,13 +14,13 @@ internal static class AttentionConstants
     public const float Ln2Low = 1.42860677e-6f;
     public const float C2 = 1f / 2, C3 = 1f / 6, C4 = 1f / 24, C5 = 1f / 120, C6 = 1f / 720, C7 = 1f / 5040;
 
-    /// Sign, exponent and fraction of a half after sign extension and a shift by 13.
+    // Sign, exponent and fraction of a half after sign extension and a shift by 13.
     public const int HalfMask = unchecked((int)0x8FFFE000);
 
-    /// 2^112, the difference of the exponent biases of half and float.
+    // 2^112, the difference of the exponent biases of half and float.
     public const float HalfRestore = 5192296858534827628530496329220096f;
 
-    /// Lane sums in one fixed order, the same for both widths: 16 lanes as two vectors of 8.
+    // Lane sums in one fixed order, the same for both widths: 16 lanes as two vectors of 8.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float SumLanes(Vector256<float> lower, Vector256<float> upper)
     {

@@ -6,7 +6,7 @@ namespace Qian.Kernels;
 // Elementwise, so the vector width does not show in the bits. Knows neither heads nor threads.
 internal static unsafe class AttentionFold
 {
-    /// y[headDim] holds the weighted sum so far, relative to exp(max). headDim is a multiple of 8.
+    // y[headDim] holds the weighted sum so far, relative to exp(max). headDim is a multiple of 8.
     public static void Fold(bool isFirst, ref float max, ref float total, float* y, float partMax, float partTotal, float* partSum, int headDim)
     {
         if (isFirst)

@@ -26,10 +26,10 @@ public readonly record struct AttentionShape(int Heads, int KvHeads, int HeadDim
 // Per query head row of the call: maximum and total so far.
 public sealed unsafe class AttentionScratch : IDisposable
 {
-    /// Keys (or tokens of V) that are decoded to float at a time: at head size 256 this is 64 KiB, which stays in L2.
+    // Keys (or tokens of V) that are decoded to float at a time: at head size 256 this is 64 KiB, which stays in L2.
     internal const int PieceTokens = 64;
 
-    /// Floats between the scores of neighbouring head rows; not a power of two, so that they do not share cache sets.
+    // Floats between the scores of neighbouring head rows; not a power of two, so that they do not share cache sets.
     internal const int ScoreStride = Attention.PartitionTokens + KvLayout.Lanes;
 
     private const int TileHeadRows = 96;
@@ -70,15 +70,15 @@ public sealed unsafe class AttentionScratch : IDisposable
     internal int MaxContext { get; }
     internal int ThreadCount { get; }
 
-    /// Rows (of all query heads of one K/V head) that are computed together.
+    // Rows (of all query heads of one K/V head) that are computed together.
     internal int TileRows { get; }
 
     internal int SlotCount { get; }
 
-    /// Floats between the queries of neighbouring head rows.
+    // Floats between the queries of neighbouring head rows.
     internal int QueryStride => Shape.HeadDim + KvLayout.Lanes;
 
-    /// Floats between the weighted sums of neighbouring head rows.
+    // Floats between the weighted sums of neighbouring head rows.
     internal int SumStride => KvLayout.PadToLanes(Shape.HeadDim);
 
     /// <summary>Frees the memory.</summary>
@@ -96,10 +96,10 @@ public sealed unsafe class AttentionScratch : IDisposable
 
     internal float* SlotTotals(int slotIndex) => SlotMaxima(slotIndex) + HeadRows;
 
-    /// [maxRows, heads]
+    // [maxRows, heads]
     internal float* Maxima => (float*)_memory.Pointer + ThreadCount * _threadFloats + SlotCount * _slotFloats;
 
-    /// [maxRows, heads]
+    // [maxRows, heads]
     internal float* Totals => Maxima + (long)MaxRows * Shape.Heads;
 
     private long HeadRows => (long)TileRows * Shape.HeadsPerKvHead;

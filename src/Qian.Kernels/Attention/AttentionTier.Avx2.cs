@@ -11,28 +11,28 @@ namespace Qian.Kernels;
 internal readonly unsafe struct Avx2AttentionTier : IAttentionTier
 {
     public static void Product(
-        KvType type, int rowCount, float* factors, long factorStride, byte* x, long groupBytes, int groupCount, int count, float* sums, long sumStride, bool fresh)
+        KvType type, int rowCount, float* factors, long factorStride, byte* x, byte* next, long groupBytes, int groupCount, int count, float* sums, long sumStride, bool fresh)
     {
         for (int group = 0; group < groupCount; group++)
         {
-            byte* rows = x + group * groupBytes;
+            byte* rows = x + group * groupBytes, nextRows = next + group * groupBytes;
             float* groupSums = sums + group * KvLayout.Lanes;
             switch (type)
             {
                 case KvType.F32:
-                    ProductOfRows<Plain>(rowCount, factors, factorStride, rows, count, groupSums, sumStride, fresh);
+                    ProductOfRows<Plain>(rowCount, factors, factorStride, rows, nextRows, count, groupSums, sumStride, fresh);
                     break;
                 case KvType.F16:
-                    ProductOfRows<Half16>(rowCount, factors, factorStride, rows, count, groupSums, sumStride, fresh);
+                    ProductOfRows<Half16>(rowCount, factors, factorStride, rows, nextRows, count, groupSums, sumStride, fresh);
                     break;
                 default:
-                    ProductOfRows<Brain16>(rowCount, factors, factorStride, rows, count, groupSums, sumStride, fresh);
+                    ProductOfRows<Brain16>(rowCount, factors, factorStride, rows, nextRows, count, groupSums, sumStride, fresh);
                     break;
             }
         }
     }
 
-    private static void ProductOfRows<TCodec>(int rowCount, float* factors, long factorStride, byte* x, int count, float* sums, long sumStride, bool fresh)
+    private static void ProductOfRows<TCodec>(int rowCount, float* factors, long factorStride, byte* x, byte* next, int count, float* sums, long sumStride, bool fresh)
         where TCodec : struct, ICodec
     {
         // Tiles of 6, 4, 2 or 1 head rows; which one a row lands in does not change its sums.
@@ -41,22 +41,22 @@ internal readonly unsafe struct Avx2AttentionTier : IAttentionTier
             int taken;
             if (rowCount >= 6)
             {
-                ProductTile<TCodec, Six>(factors, factorStride, x, count, sums, sumStride, fresh);
+                ProductTile<TCodec, Six>(factors, factorStride, x, next, count, sums, sumStride, fresh);
                 taken = 6;
             }
             else if (rowCount >= 4)
             {
-                ProductTile<TCodec, Four>(factors, factorStride, x, count, sums, sumStride, fresh);
+                ProductTile<TCodec, Four>(factors, factorStride, x, next, count, sums, sumStride, fresh);
                 taken = 4;
             }
             else if (rowCount >= 2)
             {
-                ProductTile<TCodec, Two>(factors, factorStride, x, count, sums, sumStride, fresh);
+                ProductTile<TCodec, Two>(factors, factorStride, x, next, count, sums, sumStride, fresh);
                 taken = 2;
             }
             else
             {
-                ProductTile<TCodec, One>(factors, factorStride, x, count, sums, sumStride, fresh);
+                ProductTile<TCodec, One>(factors, factorStride, x, next, count, sums, sumStride, fresh);
                 taken = 1;
             }
 
@@ -67,7 +67,7 @@ internal readonly unsafe struct Avx2AttentionTier : IAttentionTier
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void ProductTile<TCodec, TRows>(float* factors, long factorStride, byte* x, int count, float* sums, long sumStride, bool fresh)
+    private static void ProductTile<TCodec, TRows>(float* factors, long factorStride, byte* x, byte* next, int count, float* sums, long sumStride, bool fresh)
         where TCodec : struct, ICodec
         where TRows : struct, ICount
     {
@@ -94,7 +94,9 @@ internal readonly unsafe struct Avx2AttentionTier : IAttentionTier
         for (long i = 0; i < count; i++)
         {
             TCodec.Load(x, out Vec v0, out Vec v1);
+            Sse.Prefetch1(next);
             x += TCodec.RowBytes;
+            next += TCodec.RowBytes;
             AddRow(f0[i], v0, v1, ref s00, ref s01);
             if (TRows.Count > 1)
                 AddRow(f1[i], v0, v1, ref s10, ref s11);
@@ -149,34 +151,40 @@ internal readonly unsafe struct Avx2AttentionTier : IAttentionTier
         s1.Store(sums + Vec.Count);
     }
 
-    public static void Decode(KvType type, byte* source, float* destination, int count)
+    public static void Decode(KvType type, byte* source, byte* next, float* destination, int count)
     {
         if (type == KvType.F16)
-            Decode<Half16>(source, destination, count);
+            Decode<Half16>(source, next, destination, count);
         else
-            Decode<Brain16>(source, destination, count);
+            Decode<Brain16>(source, next, destination, count);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Decode<TCodec>(byte* source, float* destination, int count) where TCodec : struct, ICodec
+    private static void Decode<TCodec>(byte* source, byte* next, float* destination, int count) where TCodec : struct, ICodec
     {
         for (long i = 0; i < count; i += KvLayout.Lanes)
         {
-            TCodec.Load(source + i / KvLayout.Lanes * TCodec.RowBytes, out Vec v0, out Vec v1);
+            Sse.Prefetch1(next);
+            TCodec.Load(source, out Vec v0, out Vec v1);
+            source += TCodec.RowBytes;
+            next += TCodec.RowBytes;
             StoreRow(destination + i, v0, v1);
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void DecodeByLane(sbyte* source, ushort* scales, float* destination, int rowCount)
+    public static void DecodeByLane(sbyte* source, byte* next, ushort* scales, float* destination, int rowCount)
     {
         Half16.Load((byte*)scales, out Vec scale0, out Vec scale1);
         for (long i = 0; i < rowCount * 16L; i += 16)
+        {
+            Sse.Prefetch1(next + i);
             StoreRow(destination + i, Bytes(source + i) * scale0, Bytes(source + i + 8) * scale1);
+        }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void DecodeByRow(sbyte* source, ushort* scales, float* destination, int rowCount)
+    public static void DecodeByRow(sbyte* source, byte* next, ushort* scales, float* destination, int rowCount)
     {
         float* decoded = stackalloc float[KvLayout.Lanes];
         for (int row = 0; row < rowCount; row++)
@@ -187,6 +195,7 @@ internal readonly unsafe struct Avx2AttentionTier : IAttentionTier
                 StoreRow(decoded, scale0, scale1);
             }
 
+            Sse.Prefetch1(next + row * 16L);
             Vec scale = Vector256.Create(decoded[row % KvLayout.Lanes]);
             StoreRow(destination + row * 16L, Bytes(source + row * 16L) * scale, Bytes(source + row * 16L + 8) * scale);
         }
@@ -219,7 +228,7 @@ internal readonly unsafe struct Avx2AttentionTier : IAttentionTier
         total = AttentionConstants.SumLanes(totals0, totals1);
     }
 
-    /// exp(x) for x <= 0, within 2 ulp; 0 below the least denormal.
+    // exp(x) for x <= 0, within 2 ulp; 0 below the least denormal.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static Vec Exp(Vec x)
     {

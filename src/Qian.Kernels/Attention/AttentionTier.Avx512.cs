@@ -11,35 +11,35 @@ namespace Qian.Kernels;
 internal readonly unsafe struct Avx512AttentionTier : IAttentionTier
 {
     public static void Product(
-        KvType type, int rowCount, float* factors, long factorStride, byte* x, long groupBytes, int groupCount, int count, float* sums, long sumStride, bool fresh)
+        KvType type, int rowCount, float* factors, long factorStride, byte* x, byte* next, long groupBytes, int groupCount, int count, float* sums, long sumStride, bool fresh)
     {
         switch (type)
         {
             case KvType.F32:
-                Product<Plain>(rowCount, factors, factorStride, x, groupBytes, groupCount, count, sums, sumStride, fresh);
+                Product<Plain>(rowCount, factors, factorStride, x, next, groupBytes, groupCount, count, sums, sumStride, fresh);
                 break;
             case KvType.F16:
-                Product<Half16>(rowCount, factors, factorStride, x, groupBytes, groupCount, count, sums, sumStride, fresh);
+                Product<Half16>(rowCount, factors, factorStride, x, next, groupBytes, groupCount, count, sums, sumStride, fresh);
                 break;
             default:
-                Product<Brain16>(rowCount, factors, factorStride, x, groupBytes, groupCount, count, sums, sumStride, fresh);
+                Product<Brain16>(rowCount, factors, factorStride, x, next, groupBytes, groupCount, count, sums, sumStride, fresh);
                 break;
         }
     }
 
     private static void Product<TCodec>(
-        int rowCount, float* factors, long factorStride, byte* x, long groupBytes, int groupCount, int count, float* sums, long sumStride, bool fresh)
+        int rowCount, float* factors, long factorStride, byte* x, byte* next, long groupBytes, int groupCount, int count, float* sums, long sumStride, bool fresh)
         where TCodec : struct, ICodec
     {
         int group = 0;
         for (; group + 4 <= groupCount; group += 4)
-            ProductOfRows<TCodec, Four>(rowCount, factors, factorStride, x + group * groupBytes, groupBytes, count, sums + group * KvLayout.Lanes, sumStride, fresh);
+            ProductOfRows<TCodec, Four>(rowCount, factors, factorStride, x + group * groupBytes, next + group * groupBytes, groupBytes, count, sums + group * KvLayout.Lanes, sumStride, fresh);
         for (; group < groupCount; group++)
-            ProductOfRows<TCodec, One>(rowCount, factors, factorStride, x + group * groupBytes, groupBytes, count, sums + group * KvLayout.Lanes, sumStride, fresh);
+            ProductOfRows<TCodec, One>(rowCount, factors, factorStride, x + group * groupBytes, next + group * groupBytes, groupBytes, count, sums + group * KvLayout.Lanes, sumStride, fresh);
     }
 
     private static void ProductOfRows<TCodec, TGroups>(
-        int rowCount, float* factors, long factorStride, byte* x, long groupBytes, int count, float* sums, long sumStride, bool fresh)
+        int rowCount, float* factors, long factorStride, byte* x, byte* next, long groupBytes, int count, float* sums, long sumStride, bool fresh)
         where TCodec : struct, ICodec
         where TGroups : struct, ICount
     {
@@ -49,22 +49,22 @@ internal readonly unsafe struct Avx512AttentionTier : IAttentionTier
             int taken;
             if (rowCount >= 6)
             {
-                ProductTile<TCodec, TGroups, Six>(factors, factorStride, x, groupBytes, count, sums, sumStride, fresh);
+                ProductTile<TCodec, TGroups, Six>(factors, factorStride, x, next, groupBytes, count, sums, sumStride, fresh);
                 taken = 6;
             }
             else if (rowCount >= 4)
             {
-                ProductTile<TCodec, TGroups, Four>(factors, factorStride, x, groupBytes, count, sums, sumStride, fresh);
+                ProductTile<TCodec, TGroups, Four>(factors, factorStride, x, next, groupBytes, count, sums, sumStride, fresh);
                 taken = 4;
             }
             else if (rowCount >= 2)
             {
-                ProductTile<TCodec, TGroups, Two>(factors, factorStride, x, groupBytes, count, sums, sumStride, fresh);
+                ProductTile<TCodec, TGroups, Two>(factors, factorStride, x, next, groupBytes, count, sums, sumStride, fresh);
                 taken = 2;
             }
             else
             {
-                ProductTile<TCodec, TGroups, One>(factors, factorStride, x, groupBytes, count, sums, sumStride, fresh);
+                ProductTile<TCodec, TGroups, One>(factors, factorStride, x, next, groupBytes, count, sums, sumStride, fresh);
                 taken = 1;
             }
 
@@ -76,7 +76,7 @@ internal readonly unsafe struct Avx512AttentionTier : IAttentionTier
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void ProductTile<TCodec, TGroups, TRows>(
-        float* factors, long factorStride, byte* x, long groupBytes, int count, float* sums, long sumStride, bool fresh)
+        float* factors, long factorStride, byte* x, byte* next, long groupBytes, int count, float* sums, long sumStride, bool fresh)
         where TCodec : struct, ICodec
         where TGroups : struct, ICount
         where TRows : struct, ICount
@@ -115,6 +115,8 @@ internal readonly unsafe struct Avx512AttentionTier : IAttentionTier
                 v3 = TCodec.Load(x3 + offset);
             }
 
+            Prefetch(next, TGroups.Count * TCodec.RowBytes);
+            next += TGroups.Count * TCodec.RowBytes;
             offset += TCodec.RowBytes;
             AddRow<TGroups>(f0[i], v0, v1, v2, v3, ref s00, ref s01, ref s02, ref s03);
             if (TRows.Count > 1)
@@ -145,6 +147,19 @@ internal readonly unsafe struct Avx512AttentionTier : IAttentionTier
         {
             StoreRow<TGroups>(sums + 4 * sumStride, s40, s41, s42, s43);
             StoreRow<TGroups>(sums + 5 * sumStride, s50, s51, s52, s53);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Prefetch(byte* next, int bytes)
+    {
+        Sse.Prefetch1(next);
+        if (bytes > 64)
+            Sse.Prefetch1(next + 64);
+        if (bytes > 128)
+        {
+            Sse.Prefetch1(next + 128);
+            Sse.Prefetch1(next + 192);
         }
     }
 
@@ -188,37 +203,46 @@ internal readonly unsafe struct Avx512AttentionTier : IAttentionTier
         }
     }
 
-    public static void Decode(KvType type, byte* source, float* destination, int count)
+    public static void Decode(KvType type, byte* source, byte* next, float* destination, int count)
     {
         if (type == KvType.F16)
-            Decode<Half16>(source, destination, count);
+            Decode<Half16>(source, next, destination, count);
         else
-            Decode<Brain16>(source, destination, count);
+            Decode<Brain16>(source, next, destination, count);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Decode<TCodec>(byte* source, float* destination, int count) where TCodec : struct, ICodec
+    private static void Decode<TCodec>(byte* source, byte* next, float* destination, int count) where TCodec : struct, ICodec
     {
         for (long i = 0; i < count; i += Vec.Count)
-            TCodec.Load(source + i / Vec.Count * TCodec.RowBytes).Store(destination + i);
+        {
+            Sse.Prefetch1(next);
+            TCodec.Load(source).Store(destination + i);
+            source += TCodec.RowBytes;
+            next += TCodec.RowBytes;
+        }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void DecodeByLane(sbyte* source, ushort* scales, float* destination, int rowCount)
+    public static void DecodeByLane(sbyte* source, byte* next, ushort* scales, float* destination, int rowCount)
     {
         Vec scale = Half16.Load((byte*)scales);
         for (long i = 0; i < rowCount * 16L; i += Vec.Count)
+        {
+            Sse.Prefetch1(next + i);
             (Bytes(source + i) * scale).Store(destination + i);
+        }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void DecodeByRow(sbyte* source, ushort* scales, float* destination, int rowCount)
+    public static void DecodeByRow(sbyte* source, byte* next, ushort* scales, float* destination, int rowCount)
     {
         float* decoded = stackalloc float[KvLayout.Lanes];
         for (int row = 0; row < rowCount; row++)
         {
             if (row % KvLayout.Lanes == 0)
                 Half16.Load((byte*)(scales + row)).Store(decoded);
+            Sse.Prefetch1(next + row * 16L);
             (Bytes(source + row * 16L) * Vector512.Create(decoded[row % KvLayout.Lanes])).Store(destination + row * 16L);
         }
     }
@@ -249,7 +273,7 @@ internal readonly unsafe struct Avx512AttentionTier : IAttentionTier
         total = AttentionConstants.SumLanes(totals.GetLower(), totals.GetUpper());
     }
 
-    /// exp(x) for x <= 0, within 2 ulp; 0 below the least denormal.
+    // exp(x) for x <= 0, within 2 ulp; 0 below the least denormal.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static Vec Exp(Vec x)
     {

@@ -13,12 +13,12 @@ internal readonly unsafe struct AttentionTile(in AttentionCall call, int firstRo
 
     public int HeadRowCount => rowCount * HeadsPerKvHead;
 
-    /// Tokens that the last row sees.
+    // Tokens that the last row sees.
     public int KeyCount => Call.FirstToken + firstRow + rowCount;
 
     public int PartitionCount => (KeyCount + Attention.PartitionTokens - 1) / Attention.PartitionTokens;
 
-    /// Tokens that a head row sees from token `first` on, at most `limit`; negative or 0 when it sees none.
+    // Tokens that a head row sees from token `first` on, at most `limit`; negative or 0 when it sees none.
     public int VisibleFrom(int first, int headRow, int limit) =>
         Math.Min(limit, Call.FirstToken + firstRow + headRow / HeadsPerKvHead + 1 - first);
 

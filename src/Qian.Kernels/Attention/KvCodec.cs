@@ -20,13 +20,13 @@ internal static unsafe class KvCodec
     public static void LoadValue(KvBlock block, int layerIndex, int kvHeadIndex, int tokenInBlock, float* destination) =>
         Load(block.Type, block.Layout.HeadDim, ValuePlace(block, layerIndex, kvHeadIndex, tokenInBlock), destination);
 
-    /// Round to nearest even; beyond the largest finite half saturates; NaN becomes 0, because the vector decoder knows finite halves only.
+    // Round to nearest even; beyond the largest finite half saturates; NaN becomes 0, because the vector decoder knows finite halves only.
     public static ushort ToHalf(float x) =>
         float.IsNaN(x) ? (ushort)0 : BitConverter.HalfToUInt16Bits((Half)Math.Clamp(x, -MaxHalf, MaxHalf));
 
     public static float FromHalf(ushort bits) => (float)BitConverter.UInt16BitsToHalf(bits);
 
-    /// Round to nearest even; NaN stays NaN.
+    // Round to nearest even; NaN stays NaN.
     public static ushort ToBFloat16(float x)
     {
         uint bits = BitConverter.SingleToUInt32Bits(x);

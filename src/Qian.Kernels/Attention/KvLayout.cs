@@ -8,10 +8,10 @@ namespace Qian.Kernels;
 // Knows offsets only, never values.
 internal readonly struct KvLayout
 {
-    /// Values side by side in the layout, whatever the vector width of the tier.
+    // Values side by side in the layout, whatever the vector width of the tier.
     public const int Lanes = 16;
 
-    /// Values of a head that share one Q8_0 scale.
+    // Values of a head that share one Q8_0 scale.
     public const int ScaleGroup = 32;
 
     private const int HeadAlignment = 64;
@@ -45,19 +45,19 @@ internal readonly struct KvLayout
     public int BlockTokens { get; }
     public int ElementBytes { get; }
 
-    /// Q8_0 scales of one token of one head; 0 for other types.
+    // Q8_0 scales of one token of one head; 0 for other types.
     public int ScaleGroupCount { get; }
 
-    /// Bytes of a head's keys (values) before its scales.
+    // Bytes of a head's keys (values) before its scales.
     public long KeyDataBytes { get; }
     public long ValueDataBytes { get; }
 
     public long BlockBytes { get; }
 
-    /// Bytes from one group of 16 keys to the next.
+    // Bytes from one group of 16 keys to the next.
     public long KeyGroupBytes => (long)HeadDim * Lanes * ElementBytes;
 
-    /// Bytes from one group of 16 value dimensions to the next.
+    // Bytes from one group of 16 value dimensions to the next.
     public long ValueGroupBytes => (long)BlockTokens * Lanes * ElementBytes;
 
     private long LayerBytes => checked(_kvHeads * (_keyHeadBytes + _valueHeadBytes));

@@ -11,7 +11,7 @@ internal static unsafe class TiledPartition<TTier> where TTier : struct, IAttent
     // From this many head rows on (two register tiles), decoding to memory is cheaper than decoding per register tile.
     private const int DecodeFromHeadRows = 13;
 
-    /// Leaves maximum, total and weighted sum of each head row in the slot; of head rows that see nothing here, garbage.
+    // Leaves maximum, total and weighted sum of each head row in the slot; of head rows that see nothing here, garbage.
     public static void Compute(in AttentionTile tile, int partitionIndex, int threadIndex, int slotIndex)
     {
         AttentionScratch scratch = tile.Call.Scratch;
@@ -48,17 +48,17 @@ internal static unsafe class TiledPartition<TTier> where TTier : struct, IAttent
         int firstGroup = (first + start) % layout.BlockTokens / KvLayout.Lanes;
         int groupCount = (tokenCount + KvLayout.Lanes - 1) / KvLayout.Lanes;
         byte* head = block.Keys(tile.Call.LayerIndex, tile.KvHeadIndex);
-        byte* keys = head + firstGroup * layout.KeyGroupBytes;
+        byte* keys = head + firstGroup * layout.KeyGroupBytes, next = NextKeys(tile, first, start + tokenCount);
         long groupBytes = layout.KeyGroupBytes;
 
         if (MustDecode(type, tile.HeadRowCount))
         {
             float* piece = scratch.Piece(threadIndex);
             if (type == KvType.Q8_0)
-                DecodeByteKeys(layout, (sbyte*)keys, (ushort*)(head + layout.KeyDataBytes) + (long)firstGroup * layout.ScaleGroupCount * KvLayout.Lanes, groupCount, piece);
+                DecodeByteKeys(layout, (sbyte*)keys, next, (ushort*)(head + layout.KeyDataBytes) + (long)firstGroup * layout.ScaleGroupCount * KvLayout.Lanes, groupCount, piece);
             else
-                TTier.Decode(type, keys, piece, groupCount * layout.HeadDim * KvLayout.Lanes);
-            keys = (byte*)piece;
+                TTier.Decode(type, keys, next, piece, groupCount * layout.HeadDim * KvLayout.Lanes);
+            keys = next = (byte*)piece;
             groupBytes = (long)layout.HeadDim * KvLayout.Lanes * sizeof(float);
             type = KvType.F32;
         }
@@ -75,6 +75,7 @@ internal static unsafe class TiledPartition<TTier> where TTier : struct, IAttent
                 scratch.Queries(threadIndex) + (long)headRow * scratch.QueryStride,
                 scratch.QueryStride,
                 keys,
+                next,
                 groupBytes,
                 (visible + KvLayout.Lanes - 1) / KvLayout.Lanes,
                 layout.HeadDim,
@@ -94,7 +95,7 @@ internal static unsafe class TiledPartition<TTier> where TTier : struct, IAttent
         int firstInBlock = (first + start) % layout.BlockTokens;
         int groupCount = KvLayout.PadToLanes(layout.HeadDim) / KvLayout.Lanes;
         byte* head = block.Values(tile.Call.LayerIndex, tile.KvHeadIndex);
-        byte* values = head + (long)firstInBlock * KvLayout.Lanes * layout.ElementBytes;
+        byte* values = head + (long)firstInBlock * KvLayout.Lanes * layout.ElementBytes, next = NextValues(tile, first, start + tokenCount);
         long groupBytes = layout.ValueGroupBytes;
 
         if (MustDecode(type, tile.HeadRowCount))
@@ -103,19 +104,19 @@ internal static unsafe class TiledPartition<TTier> where TTier : struct, IAttent
             for (int group = 0; group < groupCount; group++)
             {
                 float* destination = piece + (long)group * AttentionScratch.PieceTokens * KvLayout.Lanes;
-                byte* source = values + group * groupBytes;
+                byte* source = values + group * groupBytes, nextSource = next + group * groupBytes;
                 if (type == KvType.Q8_0)
                 {
                     ushort* scales = (ushort*)(head + layout.ValueDataBytes) + (long)(group * KvLayout.Lanes / KvLayout.ScaleGroup) * layout.BlockTokens + firstInBlock;
-                    TTier.DecodeByRow((sbyte*)source, scales, destination, tokenCount);
+                    TTier.DecodeByRow((sbyte*)source, nextSource, scales, destination, tokenCount);
                 }
                 else
                 {
-                    TTier.Decode(type, source, destination, tokenCount * KvLayout.Lanes);
+                    TTier.Decode(type, source, nextSource, destination, tokenCount * KvLayout.Lanes);
                 }
             }
 
-            values = (byte*)piece;
+            values = next = (byte*)piece;
             groupBytes = AttentionScratch.PieceTokens * KvLayout.Lanes * sizeof(float);
             type = KvType.F32;
         }
@@ -132,6 +133,7 @@ internal static unsafe class TiledPartition<TTier> where TTier : struct, IAttent
                 weights + (long)headRow * AttentionScratch.ScoreStride + start,
                 AttentionScratch.ScoreStride,
                 values,
+                next,
                 groupBytes,
                 groupCount,
                 visible,
@@ -141,18 +143,39 @@ internal static unsafe class TiledPartition<TTier> where TTier : struct, IAttent
         }
     }
 
+    // What follows the keys of a piece: the next piece's, or the first values of the partition.
+    private static byte* NextKeys(in AttentionTile tile, int first, int start)
+    {
+        int blockTokens = tile.Call.Kv.BlockTokens, token = first + start;
+        if (start == Attention.PartitionTokens || token >= tile.KeyCount)
+            return tile.Call.Blocks[first / blockTokens].Values(tile.Call.LayerIndex, tile.KvHeadIndex);
+        KvBlock block = tile.Call.Blocks[token / blockTokens];
+        return block.Keys(tile.Call.LayerIndex, tile.KvHeadIndex) + token % blockTokens / KvLayout.Lanes * block.Layout.KeyGroupBytes;
+    }
+
+    // What follows the values of a piece: the next piece's, or the first keys of the next partition.
+    private static byte* NextValues(in AttentionTile tile, int first, int start)
+    {
+        int blockTokens = tile.Call.Kv.BlockTokens, token = Math.Min(first + start, tile.KeyCount - 1);
+        KvBlock block = tile.Call.Blocks[token / blockTokens];
+        return start == Attention.PartitionTokens
+            ? block.Keys(tile.Call.LayerIndex, tile.KvHeadIndex)
+            : block.Values(tile.Call.LayerIndex, tile.KvHeadIndex) + (long)(token % blockTokens) * KvLayout.Lanes * block.Layout.ElementBytes;
+    }
+
     private static bool MustDecode(KvType type, int headRowCount) =>
         type == KvType.Q8_0 || (type != KvType.F32 && headRowCount >= DecodeFromHeadRows);
 
-    private static void DecodeByteKeys(in KvLayout layout, sbyte* keys, ushort* scales, int groupCount, float* destination)
+    private static void DecodeByteKeys(in KvLayout layout, sbyte* keys, byte* next, ushort* scales, int groupCount, float* destination)
     {
         for (int group = 0; group < groupCount; group++)
         {
             for (int d = 0; d < layout.HeadDim; d += KvLayout.ScaleGroup)
             {
                 int rows = Math.Min(KvLayout.ScaleGroup, layout.HeadDim - d);
-                TTier.DecodeByLane(keys, scales, destination, rows);
+                TTier.DecodeByLane(keys, next, scales, destination, rows);
                 keys += rows * KvLayout.Lanes;
+                next += rows * KvLayout.Lanes;
                 destination += rows * KvLayout.Lanes;
                 scales += KvLayout.Lanes;
             }

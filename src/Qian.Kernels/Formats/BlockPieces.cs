@@ -14,14 +14,17 @@ internal static class BlockPieces
     public static float ReadHalf(ReadOnlySpan<byte> block, int offset) =>
         (float)BinaryPrimitives.ReadHalfLittleEndian(block[offset..]);
 
-    // The value must come from RoundToHalf.
+    // The value must have been rounded to half.
     public static void WriteHalf(Span<byte> block, int offset, float value) =>
         BinaryPrimitives.WriteHalfLittleEndian(block[offset..], (Half)value);
 
-    // The nearest finite half float; a scale that is not 0 stays so, since multipliers and levels may still use it.
-    public static float RoundToHalf(float value)
+    // The nearest finite half float.
+    public static float RoundToHalf(float value) => (float)(Half)Math.Clamp(value, -LargestHalf, LargestHalf);
+
+    // The same for a scale: one that is not 0 stays so, since it stands before levels and multipliers that still count.
+    public static float RoundScaleToHalf(float value)
     {
-        float rounded = (float)(Half)Math.Clamp(value, -LargestHalf, LargestHalf);
+        float rounded = RoundToHalf(value);
         return rounded == 0 && value != 0 ? MathF.CopySign(SmallestHalf, value) : rounded;
     }
 
@@ -34,18 +37,19 @@ internal static class BlockPieces
     // All ones in byte j where bit j is set.
     public static Vector128<byte> Spread(ushort bits)
     {
-        Vector128<byte> halves = Vector128.Create(Vector64.Create((byte)bits), Vector64.Create((byte)(bits >> 8)));
+        Vector128<byte> halves = Vector128.Shuffle(
+            Vector128.CreateScalar(bits).AsByte(), Vector128.Create(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, (byte)1));
         Vector128<byte> own = Vector128.Create(0x8040201008040201u).AsByte();
         return Vector128.Equals(halves & own, own);
     }
 
     public static void Store(Vector128<byte> values, Span<sbyte> quants, int offset) => values.AsSByte().CopyTo(quants.Slice(offset, 16));
 
-    // Code j in the low half of byte j, code 16 + j in its high half.
+    // Code j in the low half of byte j, the code half the codes later in its high half; bits above the fourth are left out.
     public static void PackNibbles(ReadOnlySpan<sbyte> codes, Span<byte> bytes)
     {
         int half = bytes.Length;
         for (int index = 0; index < half; index++)
-            bytes[index] = (byte)((codes[index] & 15) | (codes[half + index] << 4));
+            bytes[index] = (byte)((codes[index] & 15) | ((codes[half + index] & 15) << 4));
     }
 }

@@ -40,7 +40,7 @@ internal sealed class IQ1_M() : QuantFormat(WeightType.IQ1_M, "IQ1_M", 256, 56)
         float scale = (float)BitConverter.UInt16BitsToHalf((ushort)bits);
         for (int index = 0; index < 16; index++)
         {
-            int multiplier = (int)(words >> (16 * (index / 4) + 3 * (index % 4))) & 7;
+            int multiplier = (int)(words >> (16 * (index / 4) + 3 * (index % 4)) & 7);
             scales[index] = scale * (2 * multiplier + 1) * 0.125f;
             int nibbles = block[NibblesAt + index];
             ShiftedRows.Store(
@@ -63,5 +63,5 @@ internal static class ShiftedRows
     }
 
     // +1 in every byte, or −1: all ones.
-    private static ulong Shift(int negative) => Ones | (ulong)-(long)negative;
+    private static ulong Shift(int negative) => negative != 0 ? ulong.MaxValue : Ones;
 }

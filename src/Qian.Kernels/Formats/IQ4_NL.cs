@@ -18,8 +18,9 @@ internal sealed class IQ4_NL() : QuantFormat(WeightType.IQ4_NL, "IQ4_NL", Values
 
     protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block)
     {
-        float scale = BlockPieces.RoundToHalf(ScaleSearch.Fit<DenseCentre>(values, weights));
-        if (scale == 0)
+        float scale = BlockPieces.RoundScaleToHalf(ScaleSearch.Fit<DenseCentre>(values, weights));
+        // No level is 0: where the least scale is too large for the values, zeros are nearer.
+        if (ScaleSearch.Error<DenseCentre>(values, weights, scale) >= ScaleSearch.Error<DenseCentre>(values, weights, 0))
             return;
         Span<sbyte> levels = stackalloc sbyte[Values];
         ScaleSearch.Quantize<DenseCentre>(values, scale, levels);

@@ -13,9 +13,10 @@ internal sealed class NVFP4() : QuantFormat(WeightType.NVFP4, "NVFP4", Values, C
     private const int CodesAt = SubBlocks;
     private const int HighestScaleCode = 0x7E;
 
-    // Scale codes tried around the one that puts the peak on the largest level: an eighth apart or less.
-    private const int TrialsBelow = 6;
-    private const int TrialsAbove = 2;
+    // Scale codes tried around the one that puts the peak on the largest level, 12. They are an eighth apart or less, so
+    // that five above put it on the level below, 8, where a block that came from this format may have its peak.
+    private const int TrialsBelow = 5;
+    private const int TrialsAbove = 5;
 
     private static readonly float[] s_halfScales = HalfScales();
 

@@ -14,6 +14,9 @@ internal static class OffsetSearch
     private const float TrialStep = 0.25f;
     private const int RefitCount = 4;
 
+    // Below this share the two unknowns cannot be told apart in float arithmetic: all weight lies on one level.
+    private const float LeastDeterminant = 1e-5f;
+
     // `mayBePositive` is false for the types that store the minimum as something to subtract.
     public static (float Scale, float Minimum) Fit(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, int highest, bool mayBePositive)
     {
@@ -30,7 +33,7 @@ internal static class OffsetSearch
         float largestMinimum = mayBePositive ? float.PositiveInfinity : -low;
         float step = (high - low) / highest;
         if (!float.IsFinite(1 / step))
-            return (0, low);
+            return (0, low + 0f); // + 0 turns −0 into 0
 
         var best = new Solution(step, 0, 0);
         for (int lower = -TrialsOutwards; lower <= TrialsInwards; lower++)
@@ -121,7 +124,7 @@ internal static class OffsetSearch
     {
         Sums sums = Moments(values, weights, origin, ScaleSearch.Inverse(trial), start, highest);
         float determinant = sums.Weight * sums.Square - sums.Level * sums.Level;
-        if (!(determinant > 0))
+        if (!(determinant > LeastDeterminant * sums.Weight * sums.Square))
             return default;
         float scale = (sums.Weight * sums.Cross - sums.Level * sums.Value) / determinant;
         float minimum = (sums.Value - scale * sums.Level) / sums.Weight;

@@ -22,7 +22,7 @@ internal sealed class Q4_0() : QuantFormat(WeightType.Q4_0, "Q4_0", Values, Code
 
     protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block)
     {
-        float scale = BlockPieces.RoundToHalf(ScaleSearch.Fit<Signed4>(values, weights));
+        float scale = BlockPieces.RoundScaleToHalf(ScaleSearch.Fit<Signed4>(values, weights));
         if (scale == 0)
             return;
         Span<sbyte> codes = stackalloc sbyte[Values];

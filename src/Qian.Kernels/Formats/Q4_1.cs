@@ -26,7 +26,7 @@ internal sealed class Q4_1() : QuantFormat(WeightType.Q4_1, "Q4_1", Values, Code
     protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block)
     {
         (float scale, float minimum) = OffsetSearch.Fit(values, weights, Highest, mayBePositive: true);
-        scale = BlockPieces.RoundToHalf(scale);
+        scale = BlockPieces.RoundScaleToHalf(scale);
         minimum = BlockPieces.RoundToHalf(minimum);
         Span<sbyte> codes = stackalloc sbyte[Values];
         OffsetSearch.Quantize(values, scale, minimum, Highest, codes);

@@ -77,7 +77,7 @@ internal static class SixBitPairs
         {
             pairs[index] = (byte)(multipliers[index] | (multipliers[index + 4] >> 4 << 6));
             pairs[index + 4] = (byte)(minima[index] | (minima[index + 4] >> 4 << 6));
-            pairs[index + 8] = (byte)((multipliers[index + 4] & 15) | (minima[index + 4] << 4));
+            pairs[index + 8] = (byte)((multipliers[index + 4] & 15) | ((minima[index + 4] & 15) << 4));
         }
 
         for (int index = 0; index < Count; index++)

@@ -21,7 +21,7 @@ internal sealed class Q5_0() : QuantFormat(WeightType.Q5_0, "Q5_0", Values, Code
 
     protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block)
     {
-        float scale = BlockPieces.RoundToHalf(ScaleSearch.Fit<Signed5>(values, weights));
+        float scale = BlockPieces.RoundScaleToHalf(ScaleSearch.Fit<Signed5>(values, weights));
         if (scale == 0)
             return;
         Span<sbyte> codes = stackalloc sbyte[Values];
@@ -42,7 +42,7 @@ internal static class FiveBits
         Vector128<byte> bytes = BlockPieces.Load(nibbles, 0);
         Vector128<byte> fifth = Vector128.Create((byte)16);
         Vector128<byte> subtracted = Vector128.Create((byte)zero);
-        BlockPieces.Store((BlockPieces.LowNibbles(bytes) | (BlockPieces.Spread((ushort)bits) & fifth)) - subtracted, quants, 0);
+        BlockPieces.Store((BlockPieces.LowNibbles(bytes) | (BlockPieces.Spread((ushort)(bits & 0xFFFF)) & fifth)) - subtracted, quants, 0);
         BlockPieces.Store((BlockPieces.HighNibbles(bytes) | (BlockPieces.Spread((ushort)(bits >> 16)) & fifth)) - subtracted, quants, 16);
     }
 

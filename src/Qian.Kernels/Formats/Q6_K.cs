@@ -21,7 +21,7 @@ internal sealed class Q6_K() : QuantFormat(WeightType.Q6_K, "Q6_K", Values, Scal
     {
         float scale = BlockPieces.ReadHalf(block, ScaleAt);
         for (int index = 0; index < SubBlocks; index++)
-            scales[index] = scale * (sbyte)block[MultipliersAt + index];
+            scales[index] = scale * unchecked((sbyte)block[MultipliersAt + index]);
 
         Vector128<byte> three = Vector128.Create((byte)3);
         Vector128<byte> zero = Vector128.Create((byte)Zero);
@@ -51,7 +51,7 @@ internal sealed class Q6_K() : QuantFormat(WeightType.Q6_K, "Q6_K", Values, Scal
         for (int index = 0; index < SubBlocks; index++)
         {
             ScaleSearch.Quantize<Signed6>(values.Slice(index * 16, 16), scale * multipliers[index], codes[(index * 16)..]);
-            block[MultipliersAt + index] = (byte)multipliers[index];
+            block[MultipliersAt + index] = unchecked((byte)multipliers[index]);
         }
 
         for (int index = 0; index < Values; index++)

@@ -30,7 +30,7 @@ internal sealed class Q8_0() : QuantFormat(WeightType.Q8_0, "Q8_0", Values, Quan
         float bestError = float.PositiveInfinity;
         for (int level = HighestPeakLevel; level >= LowestPeakLevel && bestError > 0; level--)
         {
-            float scale = BlockPieces.RoundToHalf(peak / level);
+            float scale = BlockPieces.RoundScaleToHalf(peak / level);
             float error = ScaleSearch.Error<Signed8>(values, weights, scale);
             if (error < bestError)
             {
@@ -43,6 +43,6 @@ internal sealed class Q8_0() : QuantFormat(WeightType.Q8_0, "Q8_0", Values, Quan
         ScaleSearch.Quantize<Signed8>(values, best, quants);
         BlockPieces.WriteHalf(block, 0, best);
         for (int index = 0; index < Values; index++)
-            block[QuantsAt + index] = (byte)quants[index];
+            block[QuantsAt + index] = unchecked((byte)quants[index]);
     }
 }

@@ -72,7 +72,7 @@ internal abstract class QuantFormat(WeightType type, string name, int blockValue
     {
         Span<float> weights = stackalloc float[MostBlockValues];
         weights = weights[..BlockValues];
-        weights.Fill(1);
+        weights.Fill(1 + ImportanceFloor); // what equal importance gives
         destination.Clear();
         int column = 0;
         for (int position = 0; position < source.Length; position += BlockValues)

@@ -10,10 +10,12 @@ namespace Qian.Kernels;
 // machine finds the same scale. Lengths are multiples of 8. Not known here: how a scale is stored.
 internal static class ScaleSearch
 {
-    // Trials per end of the levels, in 32nds of the level range: a little beyond the peak down to half of it, where the
-    // largest values are cut off in favour of the many.
-    private const int TrialsBeyond = 4;
-    private const int TrialsWithin = 16;
+    // Trials per end of the levels: where on the level scale the peak lands, in 32nds of that end. Inwards down to 5/8 of it,
+    // which also finds data that has been through the type before; beyond it, where the largest values are cut off in
+    // favour of the many or the important, in growing steps up to half as far again.
+    private const int TrialsWithin = 12;
+    private const int TrialsBeyond = 8;
+    private const float BeyondGrowth = 1 / 8f;
     private const int RefitCount = 4;
 
     // The best scale found, 0 for a group of zeros. May be negative where the levels reach further down than up.
@@ -28,9 +30,10 @@ internal static class ScaleSearch
         float step = TLevels.Lowest / -32;
         for (int trial = -TrialsBeyond; trial <= TrialsWithin; trial++)
         {
-            Try<TLevels>(values, weights, (TLevels.Lowest + trial * step) / peak, ref best, ref bestGain);
+            float inwards = step * (trial < 0 ? trial - trial * trial * BeyondGrowth : trial);
+            Try<TLevels>(values, weights, (TLevels.Lowest + inwards) / peak, ref best, ref bestGain);
             if (TLevels.Highest != -TLevels.Lowest)
-                Try<TLevels>(values, weights, (TLevels.Highest - trial * step) / peak, ref best, ref bestGain);
+                Try<TLevels>(values, weights, (TLevels.Highest - inwards) / peak, ref best, ref bestGain);
         }
 
         for (int refit = 0; refit < RefitCount; refit++)

@@ -8,8 +8,8 @@ namespace Qian.Kernels;
 internal static class SuperBlock
 {
     private const int MostSubBlocks = 16;
-    private const int TrialCount = 5;
-    private const int RefitCount = 3;
+    private const int TrialCount = 3;
+    private const int RefitCount = 2;
 
     // Multipliers lowest … −lowest − 1. Returns the block scale, rounded to half; 0 for a block of zeros.
     public static float FitSigned<TLevels>(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, int lowest, Span<sbyte> multipliers)
@@ -34,7 +34,7 @@ internal static class SuperBlock
             float scale = peak / (lowest + step * (lowest / -32f));
             for (int refit = 0; refit <= RefitCount; refit++)
             {
-                scale = BlockPieces.RoundToHalf(scale);
+                scale = BlockPieces.RoundScaleToHalf(scale);
                 float error = ChooseSigned<TLevels>(values, weights, scale, lowest, ideal, trial);
                 if (!(error < bestError))
                     break;
@@ -82,7 +82,7 @@ internal static class SuperBlock
             var block = new OffsetScales(largestScale / divisor, largestMinimum / divisor);
             for (int refit = 0; refit <= RefitCount; refit++)
             {
-                block = new OffsetScales(BlockPieces.RoundToHalf(block.Scale), BlockPieces.RoundToHalf(block.Minimum));
+                block = new OffsetScales(BlockPieces.RoundScaleToHalf(block.Scale), BlockPieces.RoundScaleToHalf(block.Minimum));
                 float error = ChooseOffset(values, weights, block, highest, highestMultiplier, scales, minima, trial, minimumTrial);
                 if (!(error < bestError))
                     break;

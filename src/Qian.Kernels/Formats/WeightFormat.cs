@@ -20,7 +20,7 @@ public static class WeightFormat
     ]);
 
     /// <summary>True for the types that this library can read; a file may claim any number.</summary>
-    public static bool IsDefined(WeightType type) => (uint)type < (uint)s_formats.Length && s_formats[(int)type] is not null;
+    public static bool IsDefined(WeightType type) => type >= 0 && (int)type < s_formats.Length && s_formats[(int)type] is not null;
 
     /// <summary>True for the types that store integers under scales: all but F32, F16 and BF16.</summary>
     /// <exception cref="ArgumentException">The type is not defined.</exception>

@@ -33,8 +33,8 @@ internal static unsafe class PanelRow
                 offsets[0] = offsets[1] = -(HalfAt(head + 32, r) * head[192 + g * 16 + r]);
                 break;
             case WeightType.Q6_K:
-                scales[0] = HalfAt(head, r) * (sbyte)head[32 + 2 * g * 16 + r];
-                scales[1] = HalfAt(head, r) * (sbyte)head[32 + (2 * g + 1) * 16 + r];
+                scales[0] = HalfAt(head, r) * ((sbyte*)head)[32 + 2 * g * 16 + r];
+                scales[1] = HalfAt(head, r) * ((sbyte*)head)[32 + (2 * g + 1) * 16 + r];
                 break;
             case WeightType.IQ4_XS:
                 scales[0] = scales[1] = HalfAt(head, r) * (head[32 + g * 16 + r] - 32);

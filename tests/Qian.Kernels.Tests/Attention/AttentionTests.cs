@@ -66,6 +66,19 @@ public sealed class AttentionTests
         }
     }
 
+    [Theory, MemberData(nameof(FastTiers))]
+    public void Long_contexts_equal_the_definition(Isa isa)
+    {
+        const int TokenCount = 262_144 + 3;
+        using var team = new ThreadTeam(2);
+        using var c = new AttentionCase(new AttentionShape(2, 1, 8), TokenCount, 256, s_types);
+        c.Write(0, TokenCount, team);
+        float[] expected = c.Attend(Isa.Scalar, TokenCount - 2, 2, 2);
+        // Summing a quarter of a million weights in float: the tiers' orders within a partition differ.
+        AssertNear(expected, c.Attend(isa, TokenCount - 2, 2, 2), 1e-5);
+        Assert.Equal(c.Attend(isa, TokenCount - 1, 1, 1), c.Attend(isa, TokenCount - 2, 2, 2)[c.QueryWidth..]);
+    }
+
     [Theory, MemberData(nameof(Tiers))]
     public void One_token_returns_its_value(Isa isa)
     {

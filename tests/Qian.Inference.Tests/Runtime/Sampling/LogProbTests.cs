@@ -18,7 +18,13 @@ public sealed class LogProbTests
         // Everything that changes the choice, to show that it does not change what is reported.
         var options = new SamplingOptions
         {
-            Temperature = 0.3f, TopK = 5, PresencePenalty = 2, RepetitionPenalty = 3, LogitBias = new Dictionary<int, float> { [4] = float.PositiveInfinity }, LogProbs = 9, Seed = 1,
+            Temperature = 0.3f,
+            TopK = 5,
+            PresencePenalty = 2,
+            RepetitionPenalty = 3,
+            LogitBias = new Dictionary<int, float> { [4] = float.PositiveInfinity },
+            LogProbs = 9,
+            Seed = 1,
         };
         var sampler = new Sampler(options, VocabularyMask.FromDefined(defined, size), 100);
         sampler.Begin([0, 2, 3]);

@@ -52,8 +52,18 @@ public sealed class SamplingOptionsTests
         {
             var options = new SamplingOptions
             {
-                Temperature = Float(), TopK = Integer(), TopP = Float(), MinP = Float(), PresencePenalty = Float(), FrequencyPenalty = Float(),
-                RepetitionPenalty = Float(), RepetitionWindow = Integer(), MaxTokens = Integer(), ThinkingBudget = Integer(), LogProbs = Integer(), Seed = (ulong)round,
+                Temperature = Float(),
+                TopK = Integer(),
+                TopP = Float(),
+                MinP = Float(),
+                PresencePenalty = Float(),
+                FrequencyPenalty = Float(),
+                RepetitionPenalty = Float(),
+                RepetitionWindow = Integer(),
+                MaxTokens = Integer(),
+                ThinkingBudget = Integer(),
+                LogProbs = Integer(),
+                Seed = (ulong)round,
                 Dry = random.Next(3) == 0 ? new DryOptions { Multiplier = Float() ?? 1, Base = Float() ?? 2, Range = Integer() ?? 0, AllowedLength = Integer() ?? 1 } : null,
                 LogitBias = random.Next(3) == 0 ? new Dictionary<int, float> { [Integer() ?? 4] = Float() ?? 0 } : null,
             };
@@ -99,8 +109,23 @@ public sealed class SamplingOptionsTests
     {
         var full = new SamplingOptions
         {
-            Temperature = 2, TopK = 2, TopP = 0.2f, MinP = 0.2f, PresencePenalty = 2, FrequencyPenalty = 2, RepetitionPenalty = 2, RepetitionWindow = 2, Dry = new(),
-            LogitBias = new Dictionary<int, float>(), Seed = 2, MaxTokens = 2, StopStrings = ["2"], StopTokenIds = [2], LogProbs = 2, ThinkingBudget = 2, IgnoreEos = true,
+            Temperature = 2,
+            TopK = 2,
+            TopP = 0.2f,
+            MinP = 0.2f,
+            PresencePenalty = 2,
+            FrequencyPenalty = 2,
+            RepetitionPenalty = 2,
+            RepetitionWindow = 2,
+            Dry = new(),
+            LogitBias = new Dictionary<int, float>(),
+            Seed = 2,
+            MaxTokens = 2,
+            StopStrings = ["2"],
+            StopTokenIds = [2],
+            LogProbs = 2,
+            ThinkingBudget = 2,
+            IgnoreEos = true,
         };
         Assert.All(typeof(SamplingOptions).GetProperties().Where(p => p.GetMethod!.IsPublic && !p.GetMethod.IsStatic), p => Assert.NotNull(p.GetValue(full)));
         Assert.Equal(full, SamplingOptions.Merge(full, SamplingOptions.Greedy));

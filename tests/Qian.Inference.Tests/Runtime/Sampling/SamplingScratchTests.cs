@@ -90,6 +90,39 @@ public sealed class SamplingScratchTests
         }
     }
 
+    // Weights so unlike that a sum depends on its order, and targets that are such sums: what is kept stays the top of a sort, and
+    // without its last element falls short of the target, but for rounding.
+    [Fact]
+    public void SelectionSurvivesTheRoundingOfItsSums()
+    {
+        var random = new Random(6);
+        var scratch = new SamplingScratch(200);
+        for (int round = 0; round < 5000; round++)
+        {
+            var values = new float[random.Next(1, 60)];
+            var weights = new float[values.Length];
+            for (int i = 0; i < values.Length; i++)
+            {
+                values[i] = 1 + (random.Next(20) * (random.Next(2) == 0 ? 1e-6f : 0.5f));
+                weights[i] = MathF.Pow(10, -random.Next(20)) * random.NextSingle();
+            }
+
+            int[] sorted = [.. Enumerable.Range(0, values.Length).OrderByDescending(i => values[i]).ThenBy(i => i)];
+            int reached = random.Next(1, values.Length + 1);
+            double target = sorted[..reached].Order().Sum(i => (double)weights[i]);
+            values.CopyTo(scratch.Values, 0);
+            weights.CopyTo(scratch.Weights, 0);
+            for (int i = 0; i < values.Length; i++)
+                scratch.Ids[i] = i;
+
+            int count = scratch.Keep(values.Length, target);
+
+            Assert.Equal(Ascending(sorted, count), scratch.Ids[..count]);
+            Assert.True(sorted[..count].Sum(i => (double)weights[i]) >= target * (1 - 1e-12));
+            Assert.True(sorted[..(count - 1)].Sum(i => (double)weights[i]) <= target * (1 + 1e-12));
+        }
+    }
+
     [Fact]
     public void WeightsAreTheExponential()
     {
