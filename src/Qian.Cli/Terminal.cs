@@ -5,8 +5,8 @@ namespace Qian.Cli;
 // The two consoles: results on stdout, progress and notes on stderr.
 internal static class Terminal
 {
-    // A pipe has no width; tables in it should not wrap.
-    private const int PipeWidth = 160;
+    // A pipe or a file has no width: tables there are as wide as they need, so that no value is broken over two lines.
+    private const int UnlimitedWidth = 4096;
 
     public static IAnsiConsole Out { get; } = Create(Console.Out, Console.IsOutputRedirected);
 
@@ -18,7 +18,7 @@ internal static class Terminal
     {
         IAnsiConsole console = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(writer) });
         if (isRedirected)
-            console.Profile.Width = PipeWidth;
+            console.Profile.Width = UnlimitedWidth;
         return console;
     }
 }
