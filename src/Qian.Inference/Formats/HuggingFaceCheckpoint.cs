@@ -52,7 +52,7 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
             return null;
         if (TensorShapes.IsExpert(role))
             return Expert(role, layer, expert);
-        string name = Spelling(role, layer, expert);
+        string name = Name(role, layer);
         if (_set.Find(name) is not { } tensor)
             return null;
         TensorSource source = Source(tensor, role);
@@ -70,6 +70,13 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
 
     protected override string Spelling(TensorRole role, int layer, int expert)
     {
+        string name = Name(role, layer);
+        return TensorShapes.IsExpert(role) && _set.Find(OwnExpert(role, name, 0)) is not null ? OwnExpert(role, name, expert) : name;
+    }
+
+    // For the experts: of the tensor that holds them all.
+    private string Name(TensorRole role, int layer)
+    {
         string suffix = TensorNames.HuggingFaceSuffix(role);
         if (role == TensorRole.Output)
             return _set.Find(suffix) is null && _set.Find("language_model." + suffix) is not null ? "language_model." + suffix : suffix;
@@ -85,7 +92,7 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
     {
         ArgumentOutOfRangeException.ThrowIfNegative(expert);
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(expert, Config.ExpertCount);
-        string fusedName = Spelling(role, layer, expert);
+        string fusedName = Name(role, layer);
         (int rows, int columns) = TensorShapes.Of(Config, role);
         if (_set.Find(fusedName) is not { } fused)
         {
@@ -157,7 +164,7 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
             {
                 if (!TensorShapes.Occurs(Config, role, layer))
                     continue;
-                string name = Spelling(role, layer, 0);
+                string name = Name(role, layer);
                 roles[name] = role;
                 // Only as far as the file goes: config.json may claim any number of experts.
                 for (int expert = 0; TensorShapes.IsExpert(role) && expert < Config.ExpertCount && _set.Find(OwnExpert(role, name, expert)) is { } own; expert++)
@@ -213,7 +220,7 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
     {
         foreach (JsonElement entry in named.EnumerateArray())
         {
-            if (entry.ValueKind == JsonValueKind.Object && entry.TryGetProperty("name", out JsonElement name) && name.ValueKind == JsonValueKind.String && name.ValueEquals("default")
+            if (entry.ValueKind == JsonValueKind.Object && entry.TryGetProperty("name", out JsonElement name) && name.ValueKind == JsonValueKind.String && JsonSection.TextOrNull(name) == "default"
                 && entry.TryGetProperty("template", out JsonElement template) && template.ValueKind == JsonValueKind.String)
                 return JsonSection.TextOrNull(template);
         }
