@@ -27,7 +27,7 @@ internal static class ChatVerb
         var command = new Command("chat", "Talk with the model in the terminal");
         var model = new ModelOptions(command);
         var sampling = new SamplingFlags(command);
-        var system = new Option<string?>("--system") { Description = "System message" };
+        var system = new Option<string?>("--system") { Description = "System message", HelpName = "TEXT" };
         var noThink = new Option<bool>("--no-think") { Description = "Answer at once, without thinking" };
         command.Add(system);
         command.Add(noThink);
@@ -36,6 +36,8 @@ internal static class ChatVerb
             SamplingOptions options = sampling.Options(parsed);
             using Engine engine = model.Load(parsed, cancellation);
             using var talk = new Talk(engine, options, new ChatSettings { System = parsed.GetValue(system), Think = !parsed.GetValue(noThink) });
+            // Without a tokenizer there is nothing to talk with: said now, not after the first message.
+            _ = engine.Tokenizer;
             Terminal.Note($"{engine.Config.Name}, {engine.ContextLength} tokens of context. /help lists the commands.");
             return await talk.Run(cancellation);
         });
@@ -51,7 +53,8 @@ internal static class ChatVerb
         {
             while (!quit.IsCancellationRequested)
             {
-                string? line = ReadMessage();
+                // On a thread of its own: Ctrl-C must end a prompt that nobody answers.
+                string? line = await Task.Run(ReadMessage, CancellationToken.None).WaitAsync(quit);
                 if (line is null)
                     return Program.Done;
                 if (line.Length == 0)
@@ -108,7 +111,7 @@ internal static class ChatVerb
                     Save(Required(rest, verb));
                     return true;
                 case "/load":
-                    Start(Read(Required(rest, verb)));
+                    Load(Required(rest, verb));
                     Terminal.Note($"{_session.Messages.Count} messages");
                     return true;
                 case "/stats":
@@ -162,9 +165,23 @@ internal static class ChatVerb
         private void Save(string path)
         {
             string part = path + ".part";
-            File.WriteAllText(part, MessageWriter.Write(_session.Messages));
+            IReadOnlyList<Message> messages = settings.System is { } system ? [new Message(MessageRole.System, system), .. _session.Messages] : _session.Messages;
+            File.WriteAllText(part, MessageWriter.Write(messages));
             File.Move(part, path, overwrite: true);
             Terminal.Note($"{_session.Messages.Count} messages written to {path}");
+        }
+
+        // The system message of the file, where it has one, replaces ours.
+        private void Load(string path)
+        {
+            IReadOnlyList<Message> messages = Read(path);
+            if (messages is [{ Role: MessageRole.System } system, ..])
+            {
+                settings = settings with { System = system.Text };
+                messages = [.. messages.Skip(1)];
+            }
+
+            Start(messages);
         }
 
         private static IReadOnlyList<Message> Read(string path)
@@ -181,7 +198,11 @@ internal static class ChatVerb
             Prompt("> ");
             string? line = Console.ReadLine();
             if (line is null)
+            {
+                Prompt(Environment.NewLine);
                 return null;
+            }
+
             var text = new StringBuilder();
             if (line.Trim() == "\"\"\"")
             {

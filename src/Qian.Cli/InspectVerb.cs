@@ -19,7 +19,7 @@ internal static class InspectVerb
     {
         var path = new Argument<string>("PATH") { Description = "A .gguf file or a Hugging Face folder" };
         var tensors = new Option<bool>("--tensors") { Description = "List every tensor" };
-        var contexts = new Option<int[]>("--context", "-c") { Description = "Contexts to plan memory for (default 4096, 32768, 131072, 262144)", HelpName = "N", AllowMultipleArgumentsPerToken = true };
+        var contexts = new Option<int[]>("--context", "-c") { Description = "Context to plan memory for; may be given several times (default 4096, 32768, 131072, 262144)", HelpName = "N" };
         var kv = new Option<string>("--kv") { Description = "Type of attention keys and values", DefaultValueFactory = _ => "f16" };
         kv.AcceptOnlyFromAmong(StringComparer.OrdinalIgnoreCase, "f16", "bf16", "f32", "q8_0");
         var json = new Option<bool>("--json") { Description = "Print everything as JSON" };
@@ -27,7 +27,7 @@ internal static class InspectVerb
         command.SetAction(parsed =>
         {
             using Checkpoint checkpoint = Checkpoint.Open(parsed.GetValue(path)!);
-            int[] chosen = parsed.GetValue(contexts) is { Length: > 0 } given ? given : s_contexts;
+            int[] chosen = Contexts(parsed.GetValue(contexts), checkpoint.Config.ContextLength);
             KvType kvType = Enum.Parse<KvType>(parsed.GetValue(kv)!, ignoreCase: true);
             MemoryPlan memory = MemoryEstimate.For(checkpoint, new EngineOptions { KvType = kvType }, LayerRange.All(checkpoint.Config));
             if (parsed.GetValue(json))
@@ -37,6 +37,20 @@ internal static class InspectVerb
             return Program.Done;
         });
         return command;
+    }
+
+    // Those asked for, else the usual ones up to what the model was made for.
+    private static int[] Contexts(int[]? given, int longest)
+    {
+        if (given is not { Length: > 0 })
+            return s_contexts[0] > longest ? [longest] : [.. s_contexts.Where(context => context <= longest)];
+        foreach (int context in given)
+        {
+            if (context < 1)
+                throw new BadRequestException($"--context: expected an integer of 1 or more, found {context}.");
+        }
+
+        return given;
     }
 
     private static void Print(Checkpoint checkpoint, MemoryPlan memory, int[] contexts, KvType kv, bool listTensors)
@@ -70,7 +84,7 @@ internal static class InspectVerb
         }
 
         Terminal.Out.Write(plan);
-        Console.WriteLine($"{MemoryPlan.Format(memory.AvailableBytes)} available on this machine; a context of up to {memory.LargestContext} tokens fits.");
+        Console.WriteLine($"{MemoryPlan.Format(memory.AvailableBytes)} available on this machine: room for {memory.LargestContext} tokens of context.");
         if (!listTensors)
             return;
         foreach (TensorSummary tensor in checkpoint.Tensors)

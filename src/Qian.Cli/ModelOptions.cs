@@ -42,10 +42,23 @@ internal sealed class ModelOptions
             options = options with { LoadAs = type };
         }
 
+        Check(options);
         return options;
     }
 
     public Engine Load(ParseResult parsed, CancellationToken cancellation) => Load(Path(parsed), Engine(parsed), parsed.GetValue(_yarn), cancellation);
+
+    private static void Check(EngineOptions options)
+    {
+        try
+        {
+            options.Validate();
+        }
+        catch (BadRequestException error)
+        {
+            throw FlagNames.Rename(error);
+        }
+    }
 
     private static Engine Load(string path, EngineOptions options, double? yarnFactor, CancellationToken cancellation)
     {
@@ -53,6 +66,7 @@ internal sealed class ModelOptions
         {
             using var checkpoint = Inference.Formats.Checkpoint.Open(path);
             options = options with { Yarn = new YarnScaling(factor, checkpoint.Config.Yarn?.OriginalContext ?? checkpoint.Config.ContextLength) };
+            Check(options);
         }
 
         if (Console.IsErrorRedirected)

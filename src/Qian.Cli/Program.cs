@@ -17,7 +17,7 @@ internal static class Program
         if (parsed.Errors.Count > 0 && parsed.Action is not System.CommandLine.Help.HelpAction)
         {
             foreach (var error in parsed.Errors)
-                Console.Error.WriteLine($"qian: {error.Message}");
+                Console.Error.WriteLine($"qian: {FlagNames.Explain(error)}");
             Console.Error.WriteLine($"See '{HelpCommand(parsed)} --help'.");
             return BadUsage;
         }
@@ -43,6 +43,12 @@ internal static class Program
         catch (BadRequestException error)
         {
             Console.Error.WriteLine($"qian: {error.Message}");
+            return BadUsage;
+        }
+        catch (TypeInitializationException error) when (error.GetBaseException() is ArgumentException or PlatformNotSupportedException)
+        {
+            // QIAN_ISA names no tier of this machine.
+            Console.Error.WriteLine($"qian: {error.GetBaseException().Message}");
             return BadUsage;
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException or PlatformNotSupportedException or OutOfMemoryException)

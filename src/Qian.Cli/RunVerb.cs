@@ -15,7 +15,7 @@ internal static class RunVerb
         var command = new Command("run", "Answer one prompt") { prompt };
         var model = new ModelOptions(command);
         var sampling = new SamplingFlags(command);
-        var system = new Option<string?>("--system") { Description = "System message" };
+        var system = new Option<string?>("--system") { Description = "System message", HelpName = "TEXT" };
         var noThink = new Option<bool>("--no-think") { Description = "Answer at once, without thinking" };
         var raw = new Option<bool>("--raw") { Description = "Continue the prompt as it is, without the chat template" };
         var tokens = new Option<string?>("--tokens") { Description = "Continue these token ids (separated by blanks or commas) and print ids; works without a tokenizer", HelpName = "IDS" };
@@ -32,7 +32,7 @@ internal static class RunVerb
             using Engine engine = model.Load(parsed, cancellation);
             var clock = new RunClock(start);
             if (ids is not null)
-                await Continue(engine, engine.NewSession(), SamplingFlags.ParseIds(ids), options, printIds: true, clock, cancellation);
+                await Continue(engine, engine.NewSession(), SamplingFlags.ParseIds(ids, "--tokens"), options, printIds: true, clock, cancellation);
             else if (parsed.GetValue(raw))
                 await Continue(engine, engine.NewSession(), engine.Tokenizer.Encode(text, matchAddedTokens: true), options, printIds: false, clock, cancellation);
             else
@@ -52,45 +52,62 @@ internal static class RunVerb
             clock.PromptTokens = promptIds.Length;
             // Without any chat structure nothing ends the text but a limit, so there is one.
             options = options with { MaxTokens = options.MaxTokens ?? 256 };
-            await foreach (GeneratedToken token in session.GenerateAsync(options, cancellation))
+            bool isFirst = true;
+            try
             {
-                clock.Token();
-                Console.Write(printIds ? $"{token.Id} " : token.Text);
+                await foreach (GeneratedToken token in session.GenerateAsync(options, cancellation))
+                {
+                    clock.Token();
+                    Console.Write(!printIds ? token.Text : isFirst ? $"{token.Id}" : $" {token.Id}");
+                    isFirst = false;
+                }
             }
-
-            Console.WriteLine();
+            finally
+            {
+                // Also after an interruption: what follows starts on a line of its own.
+                if (!isFirst)
+                    Console.WriteLine();
+            }
         }
     }
 
     private static async Task Answer(Engine engine, string? system, string prompt, bool think, SamplingOptions options, RunClock clock, CancellationToken cancellation)
     {
         using var chat = new ChatSession(engine, new ChatSettings { System = system, Think = think });
-        bool thinking = false;
-        await foreach (ChatDelta delta in chat.SendAsync(prompt, options, cancellation))
+        bool thinking = false, started = false;
+        try
         {
-            clock.Token(delta.TokenCount);
-            clock.PromptTokens = delta.Usage?.PromptTokens ?? clock.PromptTokens;
-            if (delta.Reasoning.Length > 0)
+            await foreach (ChatDelta delta in chat.SendAsync(prompt, options, cancellation))
             {
-                thinking = true;
-                Console.Error.Write(Console.IsErrorRedirected ? delta.Reasoning : $"\e[2m{delta.Reasoning}\e[0m");
-            }
+                started = true;
+                clock.Token(delta.TokenCount);
+                clock.PromptTokens = delta.Usage?.PromptTokens ?? clock.PromptTokens;
+                if (delta.Reasoning.Length > 0)
+                {
+                    thinking = true;
+                    Console.Error.Write(Console.IsErrorRedirected ? delta.Reasoning : $"\e[2m{delta.Reasoning}\e[0m");
+                }
 
-            if (delta.Text.Length > 0)
-            {
-                if (thinking)
-                    Console.Error.WriteLine();
-                thinking = false;
-                Console.Write(delta.Text);
-            }
+                if (delta.Text.Length > 0)
+                {
+                    if (thinking)
+                        Console.Error.WriteLine();
+                    thinking = false;
+                    Console.Write(delta.Text);
+                }
 
-            if (delta.Finish == FinishReason.Length)
-                Terminal.Note("\n(stopped at the token limit; --max-tokens raises it)");
-            else if (delta.Finish == FinishReason.ContextFull)
-                Terminal.Note("\n(the context is full; --context raises it)");
+                if (delta.Finish == FinishReason.Length)
+                    Terminal.Note("\n(stopped at the token limit; --max-tokens raises it)");
+                else if (delta.Finish == FinishReason.ContextFull)
+                    Terminal.Note("\n(the context is full; --context raises it)");
+            }
         }
-
-        Console.WriteLine();
+        finally
+        {
+            // Also after an interruption: what follows starts on a line of its own.
+            if (started)
+                Console.WriteLine();
+        }
     }
 
     private static string ReadPrompt(string? prompt)

@@ -41,18 +41,27 @@ internal sealed class SamplingFlags
             StopStrings = parsed.GetValue(_stop) is { Length: > 0 } stops ? stops : null,
             ThinkingBudget = parsed.GetValue(_thinkingBudget),
         };
-        options.Validate();
+        try
+        {
+            options.Validate();
+        }
+        catch (BadRequestException error)
+        {
+            throw FlagNames.Rename(error);
+        }
+
         return options;
     }
 
-    public static int[] ParseIds(string text)
+    // `source` is what a refusal names.
+    public static int[] ParseIds(string text, string source)
     {
         string[] parts = text.Split([' ', ',', '\n', '\t'], StringSplitOptions.RemoveEmptyEntries);
         var ids = new int[parts.Length];
         for (int i = 0; i < parts.Length; i++)
         {
             if (!int.TryParse(parts[i], NumberStyles.None, CultureInfo.InvariantCulture, out ids[i]))
-                throw new BadRequestException($"--tokens: expected token ids, found '{parts[i]}'.");
+                throw new BadRequestException($"{source}: expected token ids, found '{parts[i]}'.");
         }
 
         return ids;

@@ -47,7 +47,7 @@ internal static class TemplateVerb
                 };
                 messages = MessageNormalizer.Normalize(messages, template.Summary);
                 if (parsed.GetValue(segments))
-                    Console.WriteLine(JsonSerializer.Serialize(template.RenderSegments(messages, tools, options).Select(s => new { text = s.Text, template = s.IsTemplateText })));
+                    Console.WriteLine(JsonSerializer.Serialize(template.RenderSegments(messages, tools, options).Select(s => new { text = s.Text, template = s.IsTemplateText }), s_readable));
                 else
                     Console.WriteLine(template.Render(messages, tools, options));
             }
@@ -56,6 +56,8 @@ internal static class TemplateVerb
         });
         return command;
     }
+
+    private static readonly JsonSerializerOptions s_readable = new() { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     private static ChatTemplate TemplateOf(string? model)
     {
@@ -70,21 +72,23 @@ internal static class TemplateVerb
 
     private static (IReadOnlyList<Message> Messages, IReadOnlyList<ToolDefinition>? Tools) Read(string path, out JsonDocument document)
     {
-        string json = path == "-" ? Console.In.ReadToEnd() : File.ReadAllText(path);
+        bool isStandardInput = path == "-";
+        string json = isStandardInput ? Console.In.ReadToEnd() : File.ReadAllText(path);
+        string source = isStandardInput ? "standard input" : path;
         try
         {
             document = JsonDocument.Parse(json);
         }
         catch (JsonException error)
         {
-            throw new BadRequestException($"{path}: not JSON: {error.Message}", error);
+            throw new BadRequestException($"{source}: not JSON: {error.Message}", error);
         }
 
         JsonElement root = document.RootElement;
         if (root.ValueKind == JsonValueKind.Array)
             return (MessageJson.Read(root), null);
         if (root.ValueKind != JsonValueKind.Object || !root.TryGetProperty("messages", out JsonElement messages))
-            throw new BadRequestException($"{path}: expected a list of messages, or an object with \"messages\".");
+            throw new BadRequestException($"{source}: expected a list of messages, or an object with \"messages\".");
         return (MessageJson.Read(messages), root.TryGetProperty("tools", out JsonElement tools) ? MessageJson.ReadTools(tools) : null);
     }
 }

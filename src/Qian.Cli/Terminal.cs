@@ -5,9 +5,20 @@ namespace Qian.Cli;
 // The two consoles: results on stdout, progress and notes on stderr.
 internal static class Terminal
 {
-    public static IAnsiConsole Out { get; } = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Console.Out) });
+    // A pipe or a file has no width: tables there are as wide as they need, so that no value is broken over two lines.
+    private const int UnlimitedWidth = 4096;
 
-    public static IAnsiConsole Error { get; } = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(Console.Error) });
+    public static IAnsiConsole Out { get; } = Create(Console.Out, Console.IsOutputRedirected);
+
+    public static IAnsiConsole Error { get; } = Create(Console.Error, Console.IsErrorRedirected);
 
     public static void Note(string text) => Console.Error.WriteLine(text);
+
+    private static IAnsiConsole Create(TextWriter writer, bool isRedirected)
+    {
+        IAnsiConsole console = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(writer) });
+        if (isRedirected)
+            console.Profile.Width = UnlimitedWidth;
+        return console;
+    }
 }

@@ -25,13 +25,13 @@ internal static class TokenizeVerb
             string input = parsed.GetValue(text) is { } given and not "-" ? given : Console.In.ReadToEnd();
             if (parsed.GetValue(decode))
             {
-                Console.WriteLine(tokenizer.Decode(Checked(SamplingFlags.ParseIds(input), tokenizer)));
+                Console.WriteLine(tokenizer.Decode(Checked(SamplingFlags.ParseIds(input, "--decode"), tokenizer)));
                 return Program.Done;
             }
 
             int[] ids = tokenizer.Encode(input, parsed.GetValue(control));
             if (parsed.GetValue(json))
-                Console.WriteLine(JsonSerializer.Serialize(new { count = ids.Length, ids, pieces = ids.Select(id => tokenizer.Decode([id])) }));
+                Console.WriteLine(JsonSerializer.Serialize(new { count = ids.Length, ids, pieces = ids.Select(id => tokenizer.Decode([id])) }, s_readable));
             else
                 Print(ids, tokenizer);
             return Program.Done;

@@ -39,6 +39,7 @@ public sealed class QianChatClient : IChatClient
     public async IAsyncEnumerable<ChatResponseUpdate> GetStreamingResponseAsync(
         IEnumerable<ChatMessage> messages, ChatOptions? options = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
+        ArgumentNullException.ThrowIfNull(messages);
         IReadOnlyList<Message> conversation = ExtensionsMessages.Read(messages, options);
         ChatSettings settings = ExtensionsMessages.Settings(options);
         SamplingOptions sampling = ExtensionsMessages.Sampling(options);
@@ -107,7 +108,7 @@ public sealed class QianChatClient : IChatClient
                     best = session;
             }
 
-            if (best is null && _idle.Count >= _keptSessions)
+            if (best is null && _idle.Count > 0 && (_idle.Count >= _keptSessions || _idle[0].CoveredText.Length == 0))
                 best = _idle[0];
             if (best is null)
                 return new ChatSession(_engine, settings);
@@ -121,10 +122,19 @@ public sealed class QianChatClient : IChatClient
     {
         lock (_lock)
         {
-            if (_disposed || _idle.Count >= _keptSessions)
+            if (_disposed)
+            {
                 session.Dispose();
-            else
-                _idle.Add(session);
+                return;
+            }
+
+            // A state that nothing can continue is the first to make room, then the least recently used.
+            _idle.Insert(session.CoveredText.Length == 0 ? 0 : _idle.Count, session);
+            if (_idle.Count > _keptSessions)
+            {
+                _idle[0].Dispose();
+                _idle.RemoveAt(0);
+            }
         }
     }
 }

@@ -12,6 +12,8 @@ public sealed class Session : IDisposable
     private readonly Engine _engine;
     private readonly Timeline _timeline;
     private int _busy;
+    private volatile bool _disposed;
+    private volatile Generation? _running;
 
     internal Session(Engine engine, Timeline timeline)
     {
@@ -97,12 +99,20 @@ public sealed class Session : IDisposable
         Exclusive(false);
     }
 
-    /// <summary>Gives the state's memory back.</summary>
-    public void Dispose() => _timeline.Dispose();
+    /// <summary>Gives the state's memory back. A generation that is still running is cancelled first.</summary>
+    public void Dispose()
+    {
+        _disposed = true;
+        _running?.Cancel();
+        FreeIfIdle();
+    }
 
     private async IAsyncEnumerable<GeneratedToken> Run(Generation generation, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         Exclusive(true);
+        _running = generation;
+        if (_disposed)
+            generation.Cancel();
         bool submitted = false;
         using CancellationTokenRegistration registration = cancellationToken.UnsafeRegister(static g => ((Generation)g!).Cancel(), generation);
         try
@@ -117,15 +127,31 @@ public sealed class Session : IDisposable
             // A consumer that leaves early (break) must not leave the scheduler writing into this session.
             if (submitted)
                 await generation.StopAsync().ConfigureAwait(false);
+            _running = null;
             Exclusive(false);
         }
     }
 
     private void Exclusive(bool enter)
     {
-        if (enter && Interlocked.Exchange(ref _busy, 1) != 0)
-            throw new InvalidOperationException("this session is generating; a session does one thing at a time (Fork it to continue twice)");
-        if (!enter)
-            Volatile.Write(ref _busy, 0);
+        if (enter)
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            if (Interlocked.Exchange(ref _busy, 1) != 0)
+                throw new InvalidOperationException("this session is generating; a session does one thing at a time (Fork it to continue twice)");
+            return;
+        }
+
+        Interlocked.Exchange(ref _busy, 0);
+        if (_disposed)
+            FreeIfIdle();
+    }
+
+    // The compute thread writes into the state while a generation runs, so whoever comes last frees it: Dispose, or the end
+    // of that generation. The session stays busy for ever then.
+    private void FreeIfIdle()
+    {
+        if (Interlocked.Exchange(ref _busy, 1) == 0)
+            _timeline.Dispose();
     }
 }

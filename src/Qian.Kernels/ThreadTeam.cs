@@ -21,8 +21,9 @@ public sealed unsafe class ThreadTeam : IDisposable
     private const int YieldsBeforePark = 2000;
 
     private readonly Thread[] _workers;
-    private readonly SemaphoreSlim _parked = new(0);
-    private int _parkedCount;
+    // One semaphore each: a token released for one worker must not be taken by another that parks again sooner.
+    private readonly SemaphoreSlim[] _wakes;
+    private readonly int[] _parked;
 
     private volatile int _generation;
     private int _nextChunk;
@@ -38,9 +39,13 @@ public sealed unsafe class ThreadTeam : IDisposable
         ArgumentOutOfRangeException.ThrowIfLessThan(threadCount, 1);
         ThreadCount = threadCount;
         _workers = new Thread[threadCount - 1];
+        _wakes = new SemaphoreSlim[threadCount - 1];
+        _parked = new int[threadCount - 1];
         for (int i = 0; i < _workers.Length; i++)
         {
-            _workers[i] = new Thread(Work, 1 << 20) { IsBackground = true, Name = $"qian {i + 1}" };
+            int index = i;
+            _wakes[i] = new SemaphoreSlim(0);
+            _workers[i] = new Thread(() => Work(index), 1 << 20) { IsBackground = true, Name = $"qian {i + 1}" };
             _workers[i].Start();
         }
     }
@@ -67,8 +72,7 @@ public sealed unsafe class ThreadTeam : IDisposable
         _nextChunk = 0;
         Volatile.Write(ref _running, _workers.Length);
         Interlocked.Increment(ref _generation);
-        if (Volatile.Read(ref _parkedCount) > 0)
-            _parked.Release(Interlocked.Exchange(ref _parkedCount, 0));
+        WakeParked();
 
         TakeChunks();
         int spins = 0;
@@ -83,10 +87,11 @@ public sealed unsafe class ThreadTeam : IDisposable
             return;
         _stopped = true;
         Interlocked.Increment(ref _generation);
-        _parked.Release(_workers.Length + 1);
+        WakeParked();
         foreach (Thread worker in _workers)
             worker.Join();
-        _parked.Dispose();
+        foreach (SemaphoreSlim wake in _wakes)
+            wake.Dispose();
     }
 
     private static void Invoke<TJob>(void* job, int chunkIndex) where TJob : struct, IChunkedJob =>
@@ -104,7 +109,7 @@ public sealed unsafe class ThreadTeam : IDisposable
         }
     }
 
-    private void Work()
+    private void Work(int index)
     {
         int seen = 0;
         while (true)
@@ -115,11 +120,10 @@ public sealed unsafe class ThreadTeam : IDisposable
                 if (Spin(ref spins) < YieldsBeforePark)
                     continue;
                 // Announce first, then look again: a region started in between sees either the announcement or this thread awake.
-                Interlocked.Increment(ref _parkedCount);
-                if (_generation == seen)
-                    _parked.Wait();
-                else if (!Withdraw())
-                    _parked.Wait();
+                // Where the region took the announcement back, it also owes the token.
+                Interlocked.Exchange(ref _parked[index], 1);
+                if (_generation == seen || Interlocked.Exchange(ref _parked[index], 0) == 0)
+                    _wakes[index].Wait();
                 spins = 0;
             }
 
@@ -132,16 +136,12 @@ public sealed unsafe class ThreadTeam : IDisposable
         }
     }
 
-    // Takes back one announcement to park; false when Run already swapped the count out and owes this thread a release.
-    private bool Withdraw()
+    private void WakeParked()
     {
-        while (true)
+        for (int i = 0; i < _parked.Length; i++)
         {
-            int count = Volatile.Read(ref _parkedCount);
-            if (count == 0)
-                return false;
-            if (Interlocked.CompareExchange(ref _parkedCount, count - 1, count) == count)
-                return true;
+            if (Volatile.Read(ref _parked[i]) != 0 && Interlocked.Exchange(ref _parked[i], 0) != 0)
+                _wakes[i].Release();
         }
     }
 

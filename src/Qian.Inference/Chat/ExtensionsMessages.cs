@@ -6,6 +6,9 @@ namespace Qian.Inference.Chat;
 // Between Microsoft.Extensions.AI's types and ours, both ways.
 internal static class ExtensionsMessages
 {
+    // The library's own options, on one line: indentation would cost the model a token or two per line.
+    private static readonly JsonSerializerOptions s_results = new(AIJsonUtilities.DefaultOptions) { WriteIndented = false };
+
     public static IReadOnlyList<Message> Read(IEnumerable<ChatMessage> messages, ChatOptions? options)
     {
         var read = new List<Message>();
@@ -76,6 +79,7 @@ internal static class ExtensionsMessages
         var parts = new List<ContentPart>();
         var calls = new List<ToolCall>();
         string? reasoning = null;
+        bool hasResult = false;
         foreach (AIContent content in message.Contents)
         {
             switch (content)
@@ -90,8 +94,9 @@ internal static class ExtensionsMessages
                     calls.Add(new ToolCall(call.CallId, call.Name, JsonSerializer.SerializeToElement(call.Arguments ?? new Dictionary<string, object?>(), AIJsonUtilities.DefaultOptions)));
                     break;
                 case FunctionResultContent result:
-                    string text2 = result.Result is string plain ? plain : JsonSerializer.Serialize(result.Result, AIJsonUtilities.DefaultOptions);
+                    string text2 = result.Result is string plain ? plain : JsonSerializer.Serialize(result.Result, s_results);
                     read.Add(new Message(MessageRole.Tool, text2) { ToolCallId = result.CallId });
+                    hasResult = true;
                     break;
                 case DataContent data when data.HasTopLevelMediaType("image"):
                     parts.Add(ContentPart.FromImage(data.Uri));
@@ -106,7 +111,8 @@ internal static class ExtensionsMessages
             }
         }
 
-        if (parts.Count == 0 && calls.Count == 0 && reasoning is null)
+        // Only results stood in it. Any other message counts even when it is empty: a reply may be, and the turn remains.
+        if (hasResult && parts.Count == 0 && calls.Count == 0 && reasoning is null)
             return;
         read.Add(new Message(message.Role.Value, parts) { ReasoningContent = reasoning, ToolCalls = calls, Name = message.AuthorName });
     }

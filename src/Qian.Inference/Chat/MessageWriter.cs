@@ -76,8 +76,12 @@ internal static class MessageWriter
             json.WriteString("type", "function");
             json.WriteStartObject("function");
             json.WriteString("name", call.Name);
-            json.WritePropertyName("arguments");
-            call.Arguments.WriteTo(json);
+            if (call.Arguments.ValueKind != JsonValueKind.Undefined)
+            {
+                json.WritePropertyName("arguments");
+                call.Arguments.WriteTo(json);
+            }
+
             json.WriteEndObject();
             json.WriteEndObject();
         }

@@ -11,23 +11,23 @@ internal sealed class ReplyBuilder
     private readonly StringBuilder _text = new();
     private readonly StringBuilder _reasoning = new();
     private readonly List<string> _callIds = [];
-    private bool _isThinking;
 
-    public ReplyBuilder(AssistantOutputParser parser, bool thinks)
-    {
-        _parser = parser;
-        _isThinking = thinks;
-    }
+    public ReplyBuilder(AssistantOutputParser parser) => _parser = parser;
 
     public int TokenCount { get; private set; }
 
     public int ReasoningTokenCount { get; private set; }
 
+    // Whether the model began a call, whole or not.
+    public bool HasCalls => _parser.Output.ToolCalls.Count > 0;
+
     public ChatDelta Add(GeneratedToken token)
     {
         TokenCount++;
-        ReasoningTokenCount += _isThinking ? 1 : 0;
-        return Piece(_parser.Feed(token.Text), tokenCount: 1);
+        ChatDelta delta = Piece(_parser.Feed(token.Text), tokenCount: 1);
+        // After the piece: the token that closes the thinking is none of it.
+        ReasoningTokenCount += _parser.IsReasoning ? 1 : 0;
+        return delta;
     }
 
     public ChatDelta End(bool isCut) => Piece(_parser.Finish(isCut), tokenCount: 0);
@@ -65,10 +65,6 @@ internal sealed class ReplyBuilder
                     break;
                 case OutputEventKind.Content:
                     _text.Append(step.Text);
-                    _isThinking = false;
-                    break;
-                case OutputEventKind.ToolCallStarted:
-                    _isThinking = false;
                     break;
                 case OutputEventKind.ToolCallCompleted:
                     ParsedToolCall call = _parser.Output.ToolCalls[step.CallIndex];

@@ -143,7 +143,7 @@ internal sealed class WeightLoader
         TensorSource source = _checkpoint.Require(role, layer, expert);
         WeightMatrix matrix = _policy.TargetType(source) is { } target
             ? WeightMatrix.FromRows(target, source.RowCount, source.ColumnCount, (row, values) => source.DecodeRows(row, 1, values), _team)
-            : WeightMatrix.Create(source.Type!.Value, source.RowCount, source.ColumnCount, source.Data, _policy.Exact || isLookup ? WeightStorage.Mapped : WeightStorage.Packed, _team);
+            : WeightMatrix.Create(source.Type!.Value, source.RowCount, source.ColumnCount, source.Data, _policy.Exact || isLookup ? WeightStorage.Mapped : WeightStorage.Packed, _team, releaseSource: true);
         _bytesDone += source.Type is { } stored ? WeightFormat.RowBytes(stored, source.ColumnCount) * source.RowCount : (long)source.RowCount * source.ColumnCount;
         _progress?.Report(new LoadProgress(Math.Min(_bytesDone, _bytesTotal), _bytesTotal, source.Name));
         return w.Own(matrix);

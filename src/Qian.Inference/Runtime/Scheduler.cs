@@ -42,18 +42,25 @@ internal sealed class Scheduler : IDisposable
 
     public void Submit(Generation generation)
     {
-        ObjectDisposedException.ThrowIf(_stopped, this);
         lock (_lock)
+        {
+            // Under the lock, so that nobody is left waiting in a queue that Dispose has emptied.
+            ObjectDisposedException.ThrowIf(_stopped, this);
             _arrived.Enqueue(generation);
-        _work.Release();
+            _work.Release();
+        }
     }
 
     public void Dispose()
     {
-        if (_stopped)
-            return;
-        _stopped = true;
-        _work.Release();
+        lock (_lock)
+        {
+            if (_stopped)
+                return;
+            _stopped = true;
+            _work.Release();
+        }
+
         _thread.Join();
         foreach (Generation generation in _active)
             generation.Complete(new ObjectDisposedException(nameof(Engine)));
@@ -106,16 +113,14 @@ internal sealed class Scheduler : IDisposable
         {
             if (_batch.RowCount > 0)
                 _network.Forward(_batch);
+            Sample();
         }
         catch (Exception error)
         {
             // The states of this pass are undefined now; the requests in it fail, whoever else is waiting goes on.
             foreach (Generation generation in _computed)
                 Finish(generation, error);
-            return;
         }
-
-        Sample();
     }
 
     // Decode rows first (somebody is reading that stream), then prefill with the rows that are left. Prefill is cut only at
@@ -132,9 +137,9 @@ internal sealed class Scheduler : IDisposable
             int count = pending.Length <= room ? pending.Length : room / Network.DeltaChunk * Network.DeltaChunk;
             if (count == 0 && pending.Length > 0)
                 continue;
-            if (generation.IsEmpty || !generation.State.TryReserve(generation.State.TokenCount + count))
+            if (Refusal(generation, count) is { } refusal)
             {
-                Finish(generation, new BadRequestException(generation.IsEmpty ? Empty : OutOfMemory));
+                Finish(generation, refusal);
                 i--;
                 continue;
             }
@@ -143,6 +148,22 @@ internal sealed class Scheduler : IDisposable
             if (count > 0)
                 _batch.Add(generation.State, pending[..count]);
             _computed.Add(generation);
+        }
+    }
+
+    // Why this request cannot take `count` more tokens; null when their room is reserved. Whatever goes wrong here is that
+    // request's failure: an exception that left this thread would end the process.
+    private static Exception? Refusal(Generation generation, int count)
+    {
+        if (generation.IsEmpty)
+            return new BadRequestException(Empty);
+        try
+        {
+            return generation.State.TryReserve(generation.State.TokenCount + count) ? null : new BadRequestException(OutOfMemory);
+        }
+        catch (Exception error)
+        {
+            return error;
         }
     }
 

@@ -151,39 +151,40 @@ internal readonly unsafe struct Avx2AttentionTier : IAttentionTier
         s1.Store(sums + Vec.Count);
     }
 
-    public static void Decode(KvType type, byte* source, long ahead, float* destination, int count)
+    public static void Decode(KvType type, byte* source, byte* next, float* destination, int count)
     {
         if (type == KvType.F16)
-            Decode<Half16>(source, ahead, destination, count);
+            Decode<Half16>(source, next, destination, count);
         else
-            Decode<Brain16>(source, ahead, destination, count);
+            Decode<Brain16>(source, next, destination, count);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Decode<TCodec>(byte* source, long ahead, float* destination, int count) where TCodec : struct, ICodec
+    private static void Decode<TCodec>(byte* source, byte* next, float* destination, int count) where TCodec : struct, ICodec
     {
         for (long i = 0; i < count; i += KvLayout.Lanes)
         {
-            Sse.Prefetch1(source + ahead);
+            Sse.Prefetch1(next);
             TCodec.Load(source, out Vec v0, out Vec v1);
             source += TCodec.RowBytes;
+            next += TCodec.RowBytes;
             StoreRow(destination + i, v0, v1);
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void DecodeByLane(sbyte* source, long ahead, ushort* scales, float* destination, int rowCount)
+    public static void DecodeByLane(sbyte* source, byte* next, ushort* scales, float* destination, int rowCount)
     {
         Half16.Load((byte*)scales, out Vec scale0, out Vec scale1);
         for (long i = 0; i < rowCount * 16L; i += 16)
         {
-            Sse.Prefetch1(source + ahead + i);
+            Sse.Prefetch1(next + i);
             StoreRow(destination + i, Bytes(source + i) * scale0, Bytes(source + i + 8) * scale1);
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void DecodeByRow(sbyte* source, long ahead, ushort* scales, float* destination, int rowCount)
+    public static void DecodeByRow(sbyte* source, byte* next, ushort* scales, float* destination, int rowCount)
     {
         float* decoded = stackalloc float[KvLayout.Lanes];
         for (int row = 0; row < rowCount; row++)
@@ -194,7 +195,7 @@ internal readonly unsafe struct Avx2AttentionTier : IAttentionTier
                 StoreRow(decoded, scale0, scale1);
             }
 
-            Sse.Prefetch1(source + ahead + row * 16L);
+            Sse.Prefetch1(next + row * 16L);
             Vec scale = Vector256.Create(decoded[row % KvLayout.Lanes]);
             StoreRow(destination + row * 16L, Bytes(source + row * 16L) * scale, Bytes(source + row * 16L + 8) * scale);
         }

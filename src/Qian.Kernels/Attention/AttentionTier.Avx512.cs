@@ -203,45 +203,46 @@ internal readonly unsafe struct Avx512AttentionTier : IAttentionTier
         }
     }
 
-    public static void Decode(KvType type, byte* source, long ahead, float* destination, int count)
+    public static void Decode(KvType type, byte* source, byte* next, float* destination, int count)
     {
         if (type == KvType.F16)
-            Decode<Half16>(source, ahead, destination, count);
+            Decode<Half16>(source, next, destination, count);
         else
-            Decode<Brain16>(source, ahead, destination, count);
+            Decode<Brain16>(source, next, destination, count);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Decode<TCodec>(byte* source, long ahead, float* destination, int count) where TCodec : struct, ICodec
+    private static void Decode<TCodec>(byte* source, byte* next, float* destination, int count) where TCodec : struct, ICodec
     {
         for (long i = 0; i < count; i += Vec.Count)
         {
-            Sse.Prefetch1(source + ahead);
+            Sse.Prefetch1(next);
             TCodec.Load(source).Store(destination + i);
             source += TCodec.RowBytes;
+            next += TCodec.RowBytes;
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void DecodeByLane(sbyte* source, long ahead, ushort* scales, float* destination, int rowCount)
+    public static void DecodeByLane(sbyte* source, byte* next, ushort* scales, float* destination, int rowCount)
     {
         Vec scale = Half16.Load((byte*)scales);
         for (long i = 0; i < rowCount * 16L; i += Vec.Count)
         {
-            Sse.Prefetch1(source + ahead + i);
+            Sse.Prefetch1(next + i);
             (Bytes(source + i) * scale).Store(destination + i);
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void DecodeByRow(sbyte* source, long ahead, ushort* scales, float* destination, int rowCount)
+    public static void DecodeByRow(sbyte* source, byte* next, ushort* scales, float* destination, int rowCount)
     {
         float* decoded = stackalloc float[KvLayout.Lanes];
         for (int row = 0; row < rowCount; row++)
         {
             if (row % KvLayout.Lanes == 0)
                 Half16.Load((byte*)(scales + row)).Store(decoded);
-            Sse.Prefetch1(source + ahead + row * 16L);
+            Sse.Prefetch1(next + row * 16L);
             (Bytes(source + row * 16L) * Vector512.Create(decoded[row % KvLayout.Lanes])).Store(destination + row * 16L);
         }
     }

@@ -1,6 +1,6 @@
 namespace Qian.Kernels;
 
-// What a vector tier supplies to TiledAttention. One product serves scores and weighted sums, because keys and values are
+// What a vector tier supplies to TiledPartition. One product serves scores and weighted sums, because keys and values are
 // both laid out as rows of 16 lanes (KvLayout).
 internal unsafe interface IAttentionTier
 {
@@ -22,14 +22,15 @@ internal unsafe interface IAttentionTier
         long sumStride,
         bool fresh);
 
-    // Decodes `count` (a multiple of 16) F16 or BF16 values. What lies `ahead` bytes after the source is fetched meanwhile.
-    static abstract void Decode(KvType type, byte* source, long ahead, float* destination, int count);
+    // Decodes `count` (a multiple of 16) F16 or BF16 values. `next` is what will be decoded after the source, to be
+    // fetched meanwhile.
+    static abstract void Decode(KvType type, byte* source, byte* next, float* destination, int count);
 
     // destination[i][lane] = source[i][lane] * scales[lane] (binary16), i < rowCount.
-    static abstract void DecodeByLane(sbyte* source, long ahead, ushort* scales, float* destination, int rowCount);
+    static abstract void DecodeByLane(sbyte* source, byte* next, ushort* scales, float* destination, int rowCount);
 
     // destination[i][lane] = source[i][lane] * scales[i] (binary16), i < rowCount.
-    static abstract void DecodeByRow(sbyte* source, long ahead, ushort* scales, float* destination, int rowCount);
+    static abstract void DecodeByRow(sbyte* source, byte* next, ushort* scales, float* destination, int rowCount);
 
     // scores[i] = exp(scores[i] - max) for i < count, 0 for count <= i < paddedCount (a multiple of 16); returns max and the sum.
     static abstract void Softmax(float* scores, int count, int paddedCount, out float max, out float total);

@@ -55,9 +55,9 @@ internal static unsafe class TiledPartition<TTier> where TTier : struct, IAttent
         {
             float* piece = scratch.Piece(threadIndex);
             if (type == KvType.Q8_0)
-                DecodeByteKeys(layout, (sbyte*)keys, next - keys, (ushort*)(head + layout.KeyDataBytes) + (long)firstGroup * layout.ScaleGroupCount * KvLayout.Lanes, groupCount, piece);
+                DecodeByteKeys(layout, (sbyte*)keys, next, (ushort*)(head + layout.KeyDataBytes) + (long)firstGroup * layout.ScaleGroupCount * KvLayout.Lanes, groupCount, piece);
             else
-                TTier.Decode(type, keys, next - keys, piece, groupCount * layout.HeadDim * KvLayout.Lanes);
+                TTier.Decode(type, keys, next, piece, groupCount * layout.HeadDim * KvLayout.Lanes);
             keys = next = (byte*)piece;
             groupBytes = (long)layout.HeadDim * KvLayout.Lanes * sizeof(float);
             type = KvType.F32;
@@ -104,15 +104,15 @@ internal static unsafe class TiledPartition<TTier> where TTier : struct, IAttent
             for (int group = 0; group < groupCount; group++)
             {
                 float* destination = piece + (long)group * AttentionScratch.PieceTokens * KvLayout.Lanes;
-                byte* source = values + group * groupBytes;
+                byte* source = values + group * groupBytes, nextSource = next + group * groupBytes;
                 if (type == KvType.Q8_0)
                 {
                     ushort* scales = (ushort*)(head + layout.ValueDataBytes) + (long)(group * KvLayout.Lanes / KvLayout.ScaleGroup) * layout.BlockTokens + firstInBlock;
-                    TTier.DecodeByRow((sbyte*)source, next - values, scales, destination, tokenCount);
+                    TTier.DecodeByRow((sbyte*)source, nextSource, scales, destination, tokenCount);
                 }
                 else
                 {
-                    TTier.Decode(type, source, next - values, destination, tokenCount * KvLayout.Lanes);
+                    TTier.Decode(type, source, nextSource, destination, tokenCount * KvLayout.Lanes);
                 }
             }
 
@@ -166,15 +166,16 @@ internal static unsafe class TiledPartition<TTier> where TTier : struct, IAttent
     private static bool MustDecode(KvType type, int headRowCount) =>
         type == KvType.Q8_0 || (type != KvType.F32 && headRowCount >= DecodeFromHeadRows);
 
-    private static void DecodeByteKeys(in KvLayout layout, sbyte* keys, long ahead, ushort* scales, int groupCount, float* destination)
+    private static void DecodeByteKeys(in KvLayout layout, sbyte* keys, byte* next, ushort* scales, int groupCount, float* destination)
     {
         for (int group = 0; group < groupCount; group++)
         {
             for (int d = 0; d < layout.HeadDim; d += KvLayout.ScaleGroup)
             {
                 int rows = Math.Min(KvLayout.ScaleGroup, layout.HeadDim - d);
-                TTier.DecodeByLane(keys, ahead, scales, destination, rows);
+                TTier.DecodeByLane(keys, next, scales, destination, rows);
                 keys += rows * KvLayout.Lanes;
+                next += rows * KvLayout.Lanes;
                 destination += rows * KvLayout.Lanes;
                 scales += KvLayout.Lanes;
             }

@@ -37,7 +37,7 @@ public class AssistantOutputFuzzTests
         string[] raws = [.. cases.RootElement.EnumerateArray().Select(one => one.GetProperty("raw").GetString()!)];
         var random = new Random(seed);
         int callCount = 0;
-        for (int i = 0; i < 6000; i++)
+        for (int i = 0; i < 1500; i++)
         {
             string raw = (i & 1) == 0 ? Glue(random) : Mutate(raws[random.Next(raws.Length)], random);
             bool thinks = random.Next(2) == 0;
@@ -51,7 +51,7 @@ public class AssistantOutputFuzzTests
         }
 
         // The fuzz is no use unless it gets into calls often.
-        Assert.InRange(callCount, 1000, 6000);
+        Assert.InRange(callCount, 200, 1500);
     }
 
     private static string Explain(

@@ -59,9 +59,9 @@ public sealed unsafe class AttentionTierTests
     private static void Decode(Isa isa, KvType type, byte* source, float* destination)
     {
         if (isa == Isa.Avx512)
-            Avx512AttentionTier.Decode(type, source, 0, destination, 65536);
+            Avx512AttentionTier.Decode(type, source, source, destination, 65536);
         else
-            Avx2AttentionTier.Decode(type, source, 0, destination, 65536);
+            Avx2AttentionTier.Decode(type, source, source, destination, 65536);
     }
 
     private static void Exp(Isa isa, float[] xs, float[] ys)

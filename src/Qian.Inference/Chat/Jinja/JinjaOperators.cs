@@ -245,6 +245,7 @@ internal static class JinjaOperators
             var builder = new JinjaTextBuilder(budget);
             for (int i = 0; i < count && value.Text.Length > 0; i++)
             {
+                budget.Step();
                 builder.Append(value.Text);
             }
 

@@ -14,6 +14,7 @@ internal sealed partial class AssistantOutputParser
         ["</parameter>", "</function>", "</function_invocation>", "</invoke>", "</function_calls>", "</tool_call>"];
 
     private ParsedToolCall? _call;
+    private JsonScan _jsonScan = new(-1);
 
     // Whether the <tool_call> around the current call is still open.
     private bool _isBlockOpen;
@@ -84,7 +85,7 @@ internal sealed partial class AssistantOutputParser
         {
             _isRepaired = true;
             _content.EndPiece();
-            SkipMarkup(at + "</tool_call>".Length);
+            EnterAfterCall(at + "</tool_call>".Length, isBlockOpen: false);
             return TagMatch.Yes;
         }
 
@@ -177,7 +178,7 @@ internal sealed partial class AssistantOutputParser
 
     private TagMatch OpenWithJsonArguments(string name, int at)
     {
-        TagMatch found = JsonCalls.FindEnd(Text, at, _isEnd, several: false, out int end, out char missing);
+        TagMatch found = ScanAt(at).FindEnd(Text, _isEnd, several: false, out int end, out char missing);
         if (found != TagMatch.Yes)
         {
             return WaitOrText(found);
@@ -196,7 +197,7 @@ internal sealed partial class AssistantOutputParser
 
     private TagMatch OpenJson(int at)
     {
-        TagMatch found = JsonCalls.FindEnd(Text, at, _isEnd, several: true, out int end, out _);
+        TagMatch found = ScanAt(at).FindEnd(Text, _isEnd, several: true, out int end, out _);
         if (found != TagMatch.Yes)
         {
             return WaitOrText(found);
@@ -216,6 +217,8 @@ internal sealed partial class AssistantOutputParser
         EndJson(end);
         return TagMatch.Yes;
     }
+
+    private JsonScan ScanAt(int at) => _jsonScan.Start == at ? _jsonScan : _jsonScan = new JsonScan(at);
 
     // JSON that the length limit cut is not reported and leaves no markup, so it stays undecided rather than become text.
     private TagMatch WaitOrText(TagMatch found) => found == TagMatch.No && _isEnd && _isCut ? TagMatch.Partial : found;

@@ -210,8 +210,9 @@ internal sealed partial class AssistantOutputParser
             && _tools.IsDeclared(_call!.Name, tag.Name)
             && !_call.ParameterNames.Contains(tag.Name))
         {
-            _isRepaired = true;
-            EndValue(at, at);
+            // An example call that was passed over on the way here was whole, so what it holds is no closer of ours.
+            _heldFrom = _heldFrom >= 0 && OutputTags.Match(Text, _heldFrom, "</parameter>") == TagMatch.Yes ? _heldFrom : -1;
+            EndWithoutCloser(at);
             return TagMatch.Yes;
         }
 
@@ -265,13 +266,19 @@ internal sealed partial class AssistantOutputParser
         TagMatch follows = FollowsOuterCloser(at);
         if (follows == TagMatch.Yes)
         {
-            int after = at;
-            int end = _heldFrom >= 0 ? FirstFittingEnd(out after) : -1;
-            _isRepaired |= end < 0 || end == after;
-            EndValue(end >= 0 ? end : at, end >= 0 ? after : at);
+            EndWithoutCloser(at);
         }
 
         return follows;
+    }
+
+    // The structure goes on at this place. Where the reading was a guess, a closer that it passed over is believed instead.
+    private void EndWithoutCloser(int at)
+    {
+        int after = at;
+        int end = _heldFrom >= 0 ? FirstFittingEnd(at, out after) : -1;
+        _isRepaired |= end < 0 || end == after;
+        EndValue(end >= 0 ? end : at, end >= 0 ? after : at);
     }
 
     private TagMatch FollowsOuterCloser(int at)
@@ -304,12 +311,12 @@ internal sealed partial class AssistantOutputParser
     }
 
     // Read without inner structures, from where they began: the first closer that fits, or the opener of a further call of a declared
-    // tool. -1 when there is neither. after: where the body goes on.
-    private int FirstFittingEnd(out int after)
+    // tool. -1 when there is neither before limit. after: where the body goes on.
+    private int FirstFittingEnd(int limit, out int after)
     {
-        for (int at = _heldFrom; at < _end; at++)
+        for (int at = _heldFrom; at < limit; at++)
         {
-            int stop = Text[at..].IndexOf('<');
+            int stop = Text[at..limit].IndexOf('<');
             if (stop < 0)
             {
                 break;
@@ -351,8 +358,8 @@ internal sealed partial class AssistantOutputParser
     private bool EndInValue(int tailStart)
     {
         int after = -1;
-        int fitting = _heldFrom >= 0 ? FirstFittingEnd(out after) : -1;
-        if (fitting >= 0 && (!_isCut || IsCleanBehind(after)))
+        int fitting = _heldFrom >= 0 ? FirstFittingEnd(_end, out after) : -1;
+        if (fitting >= 0 && (!_isCut || (fitting != after && IsCleanBehind(after))))
         {
             _isRepaired |= fitting == after;
             EndValue(fitting, after);

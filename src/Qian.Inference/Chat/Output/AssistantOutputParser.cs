@@ -84,6 +84,9 @@ internal sealed partial class AssistantOutputParser
         _isCut ? "length" : _calls.Count > 0 ? "tool_calls" : "stop",
         _isRepaired);
 
+    // Whether what comes next is thinking, as far as the text so far tells.
+    public bool IsReasoning => _state is State.Reasoning or State.Draft;
+
     private ReadOnlySpan<char> Text => _chars.AsSpan(0, _end);
 
     private bool IsInCodeSpan => (_backtickCount & 1) != 0;

@@ -9,101 +9,15 @@ internal readonly record struct JsonCall(string Name, string ArgumentsJson);
 // of the mixed dialects. One closing bracket may be missing or too many.
 internal static class JsonCalls
 {
-    private static readonly string[] s_ends = ["</tool_call>", "<tool_call>", "</function>"];
-
-    // Where the JSON that starts here ends: behind its last bracket, at a call tag outside strings, or at the end of a finished text.
-    // several: further objects may follow the first. missing: the bracket to add, or '\0'.
-    public static TagMatch FindEnd(ReadOnlySpan<char> text, int at, bool isEnd, bool several, out int end, out char missing)
-    {
-        var open = new Stack<char>();
-        bool isInString = false;
-        end = at;
-        missing = '\0';
-        for (int i = at; i < text.Length; i++)
-        {
-            char c = text[i];
-            if (isInString)
-            {
-                i += c == '\\' ? 1 : 0;
-                isInString = c != '"';
-                continue;
-            }
-
-            switch (c)
-            {
-                case '"':
-                    isInString = true;
-                    continue;
-                case '{' or '[':
-                    open.Push(c == '{' ? '}' : ']');
-                    continue;
-                case '<':
-                    TagMatch tag = OutputTags.Follows(text, i, isEnd: false, endsToo: false, s_ends);
-                    if (tag == TagMatch.Partial && !isEnd)
-                    {
-                        return tag;
-                    }
-
-                    if (tag == TagMatch.No)
-                    {
-                        continue;
-                    }
-
-                    end = i;
-                    return Close(open, out missing);
-                case '}' or ']':
-                    if (!open.TryPop(out char expected) || expected != c)
-                    {
-                        return TagMatch.No;
-                    }
-
-                    break;
-                default:
-                    continue;
-            }
-
-            if (open.Count > 0)
-            {
-                continue;
-            }
-
-            end = i + 1;
-            int next = OutputTags.SkipSpace(text, end);
-            if (next < text.Length && several && text[next] == ',')
-            {
-                next = OutputTags.SkipSpace(text, next + 1);
-            }
-
-            if (next == text.Length && !isEnd)
-            {
-                return TagMatch.Partial;
-            }
-
-            if (next == text.Length || !several || text[next] is not ('{' or '['))
-            {
-                return TagMatch.Yes;
-            }
-
-            i = next - 1;
-        }
-
-        if (!isEnd)
-        {
-            return TagMatch.Partial;
-        }
-
-        end = text.Length;
-        return isInString ? TagMatch.No : Close(open, out missing);
-    }
-
-    // The calls in a stretch that FindEnd gave; null when it is anything else. isDeclared says whether a name needs no arguments.
+    // The calls in a stretch that JsonScan found; null when it is anything else. isDeclared says whether a name needs no arguments.
     public static List<JsonCall>? Read(string text, ToolSchemas tools)
     {
         var calls = new List<JsonCall>();
         int at = 0;
         while (at < text.Length)
         {
-            if (FindEnd(text, at, isEnd: true, several: false, out int end, out char missing) != TagMatch.Yes)
+            var scan = new JsonScan(at);
+            if (scan.FindEnd(text, isEnd: true, several: false, out int end, out char missing) != TagMatch.Yes)
             {
                 return null;
             }
@@ -119,12 +33,6 @@ internal static class JsonCalls
         }
 
         return calls.Count > 0 ? calls : null;
-    }
-
-    private static TagMatch Close(Stack<char> open, out char missing)
-    {
-        missing = open.Count == 1 ? open.Peek() : '\0';
-        return open.Count <= 1 ? TagMatch.Yes : TagMatch.No;
     }
 
     private static bool AddCalls(string json, ToolSchemas tools, List<JsonCall> calls)
