@@ -21,6 +21,7 @@ internal sealed class CliProcess : IDisposable
     private readonly Task _reading;
     private readonly Task<string> _error;
     private readonly TaskCompletionSource _spoke = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly TaskCompletionSource _lineEnded = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     private CliProcess(Process process)
     {
@@ -31,6 +32,9 @@ internal sealed class CliProcess : IDisposable
 
     // Completes when the first character of a result has come.
     public Task Spoke => _spoke.Task.WaitAsync(s_patience);
+
+    // Completes when the first line of a result has ended.
+    public Task LineEnded => _lineEnded.Task.WaitAsync(s_patience);
 
     public static Task<CliResult> Run(params string[] arguments) => RunWith(null, null, arguments);
 
@@ -65,6 +69,12 @@ internal sealed class CliProcess : IDisposable
         return new CliProcess(Process.Start(start)!);
     }
 
+    public async Task Write(string input)
+    {
+        await _process.StandardInput.WriteAsync(input);
+        await _process.StandardInput.FlushAsync();
+    }
+
     // What Ctrl-C in a terminal sends.
     public void Interrupt() => Assert.Equal(0, Kill(_process.Id, 2));
 
@@ -93,9 +103,12 @@ internal sealed class CliProcess : IDisposable
         {
             _out.Append(buffer, 0, count);
             _spoke.TrySetResult();
+            if (buffer.AsSpan(0, count).Contains('\n'))
+                _lineEnded.TrySetResult();
         }
 
         _spoke.TrySetResult();
+        _lineEnded.TrySetResult();
     }
 
     [DllImport("libc", EntryPoint = "kill")]

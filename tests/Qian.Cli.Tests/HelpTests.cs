@@ -1,0 +1,69 @@
+namespace Qian.Cli.Tests;
+
+// What the program says about itself: help, version, suggestions, completion scripts.
+public sealed class HelpTests
+{
+    public static TheoryData<string, string[]> Verbs => new()
+    {
+        { "run", ["PROMPT", "--model", "--threads", "--context", "--kv", "--exact", "--load-as", "--yarn", "--max-tokens", "--temperature", "--top-k", "--top-p", "--min-p", "--seed", "--stop", "--thinking-budget", "--system <TEXT>", "--no-think", "--raw", "--tokens", "--stats"] },
+        { "chat", ["--model", "--max-tokens", "--system <TEXT>", "--no-think"] },
+        { "inspect", ["PATH", "--tensors", "--context", "--kv", "--json"] },
+        { "verify", ["PATH", "--kv", "--json"] },
+        { "tokenize", ["TEXT", "--model", "--control", "--decode", "--json"] },
+        { "template", ["FILE", "--model", "--user", "--no-think", "--preserve-thinking", "--no-generation-prompt", "--segments"] },
+        { "completion", ["bash", "zsh", "fish", "powershell"] },
+    };
+
+    [Theory]
+    [MemberData(nameof(Verbs))]
+    public async Task EveryVerbExplainsItsOptions(string verb, string[] options)
+    {
+        CliResult result = await CliProcess.Run(verb, "--help");
+        Assert.Equal((0, ""), (result.ExitCode, result.Error));
+        Assert.Contains($"qian {verb}", result.Out, StringComparison.Ordinal);
+        Assert.All(options, option => Assert.Contains(option, result.Out, StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task TheHelpListsTheVerbs()
+    {
+        CliResult result = await CliProcess.Run("--help");
+        Assert.Equal((0, ""), (result.ExitCode, result.Error));
+        Assert.All(Verbs, row => Assert.Contains($"  {row[0]}", result.Out, StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public async Task TheVersionNamesTheTiers()
+    {
+        CliResult result = await CliProcess.RunWith(null, ("QIAN_ISA", "scalar"), "--version");
+        Assert.Equal((0, ""), (result.ExitCode, result.Error));
+        Assert.Matches(@"^qian \d+\.\d+\.\d+", result.OutLines[0]);
+        Assert.StartsWith("kernels: scalar in use; this CPU offers ", result.OutLines[1], StringComparison.Ordinal);
+        Assert.Contains("scalar (QIAN_ISA forces one)", result.OutLines[1], StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("[suggest:5]", "qian ", "run", "chat", "inspect", "verify", "tokenize", "template", "completion")]
+    [InlineData("[suggest:7]", "qian te", "template")]
+    [InlineData("[suggest:12]", "qian run --t", "--temperature", "--tokens", "--threads", "--top-k")]
+    [InlineData("[suggest:14]", "qian run --kv ", "f16", "q8_0")]
+    public async Task TheProgramCompletesItsOwnCommandLine(string directive, string line, params string[] expected)
+    {
+        CliResult result = await CliProcess.Run(directive, line);
+        Assert.Equal((0, ""), (result.ExitCode, result.Error));
+        Assert.All(expected, word => Assert.Contains(word, result.OutLines));
+    }
+
+    [Theory]
+    [InlineData("bash", "complete -o filenames -F _qian qian")]
+    [InlineData("zsh", "compdef _qian qian")]
+    [InlineData("fish", "complete -c qian")]
+    [InlineData("powershell", "Register-ArgumentCompleter -Native -CommandName qian")]
+    public async Task EveryShellGetsItsScript(string shell, string line)
+    {
+        CliResult result = await CliProcess.Run("completion", shell);
+        Assert.Equal((0, ""), (result.ExitCode, result.Error));
+        Assert.Contains(line, result.Out, StringComparison.Ordinal);
+        Assert.Contains("[suggest:", result.Out, StringComparison.Ordinal);
+    }
+}

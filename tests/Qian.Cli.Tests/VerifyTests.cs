@@ -1,0 +1,58 @@
+using System.Text.Json;
+using Qian.Inference.Tests;
+
+namespace Qian.Cli.Tests;
+
+public sealed class VerifyTests
+{
+    [Fact]
+    public async Task EachQuantityIsPrintedWithValueAndBound()
+    {
+        CliResult result = await CliProcess.Run("verify", Path.Combine(GoldenFolders.Goldens, "mtp-tiny"), Path.Combine(GoldenFolders.Goldens, "blocks"));
+        Assert.Equal(0, result.ExitCode);
+        Assert.Contains(result.OutLines, line => line.Contains("value", StringComparison.Ordinal) && line.Contains("bound", StringComparison.Ordinal));
+        Assert.Contains(result.OutLines, line => line.Contains("e-", StringComparison.Ordinal) && line.TrimEnd().EndsWith("ok", StringComparison.Ordinal));
+        Assert.DoesNotContain("FAIL", result.Out, StringComparison.Ordinal);
+        Assert.Matches(@"^\d+ within bounds, 0 outside, on (scalar|avx2|avx512)$", result.OutLines[^1]);
+    }
+
+    [Fact]
+    public async Task JsonHoldsTheSame()
+    {
+        CliResult result = await CliProcess.Run("verify", "--json", Path.Combine(GoldenFolders.Goldens, "ops"));
+        Assert.Equal(0, result.ExitCode);
+        using JsonDocument json = JsonDocument.Parse(result.Out);
+        Assert.Equal(0, json.RootElement.GetProperty("failed").GetInt32());
+        JsonElement[] results = [.. json.RootElement.GetProperty("results").EnumerateArray()];
+        Assert.Equal(json.RootElement.GetProperty("passed").GetInt32(), results.Length);
+        Assert.NotEmpty(results);
+        Assert.All(results, r => Assert.True(r.GetProperty("passed").GetBoolean() && r.GetProperty("value").GetDouble() <= r.GetProperty("bound").GetDouble()));
+    }
+
+    [Fact]
+    public async Task ReferenceNumbersThatDifferAreAFailure()
+    {
+        string source = Path.Combine(GoldenFolders.Goldens, "mtp-tiny"), doctored = Directory.CreateTempSubdirectory("qian-doctored-").FullName;
+        try
+        {
+            foreach (string file in Directory.GetFiles(source))
+                File.Copy(file, Path.Combine(doctored, Path.GetFileName(file)));
+            byte[] outputs = File.ReadAllBytes(Path.Combine(doctored, "outputs.safetensors"));
+            int header = (int)BitConverter.ToInt64(outputs);
+            for (int i = 8 + header + 3; i < outputs.Length; i += 4 * 97)
+                outputs[i] ^= 0x80;   // the sign of every 97th float
+            File.WriteAllBytes(Path.Combine(doctored, "outputs.safetensors"), outputs);
+
+            CliResult text = await CliProcess.Run("verify", doctored), json = await CliProcess.Run("verify", "--json", doctored);
+            Assert.Equal((1, 1), (text.ExitCode, json.ExitCode));
+            Assert.Contains("FAIL", text.Out, StringComparison.Ordinal);
+            Assert.Matches(@"[1-9]\d* outside", text.OutLines[^1]);
+            using JsonDocument results = JsonDocument.Parse(json.Out);
+            Assert.NotEqual(0, results.RootElement.GetProperty("failed").GetInt32());
+        }
+        finally
+        {
+            Directory.Delete(doctored, recursive: true);
+        }
+    }
+}
