@@ -139,8 +139,10 @@ internal static class ChatVerb
         private async Task Show(IAsyncEnumerable<ChatDelta> deltas)
         {
             bool thinking = false;
+            using var progress = new PrefillProgress(() => _session.Progress);
             await foreach (ChatDelta delta in deltas)
             {
+                progress.Dispose();
                 if (delta.Reasoning.Length > 0)
                     Console.Write(Console.IsOutputRedirected ? "" : $"\e[2m{delta.Reasoning}\e[0m");
                 if (delta.Text.Length > 0)

@@ -53,10 +53,12 @@ internal static class RunVerb
             // Without any chat structure nothing ends the text but a limit, so there is one.
             options = options with { MaxTokens = options.MaxTokens ?? 256 };
             bool isFirst = true;
+            using var progress = new PrefillProgress(() => (session.ComputedCount, session.TokenCount));
             try
             {
                 await foreach (GeneratedToken token in session.GenerateAsync(options, cancellation))
                 {
+                    progress.Dispose();
                     clock.Token();
                     Console.Write(!printIds ? token.Text : isFirst ? $"{token.Id}" : $" {token.Id}");
                     isFirst = false;
@@ -75,10 +77,12 @@ internal static class RunVerb
     {
         using var chat = new ChatSession(engine, new ChatSettings { System = system, Think = think });
         bool thinking = false, started = false;
+        using var progress = new PrefillProgress(() => chat.Progress);
         try
         {
             await foreach (ChatDelta delta in chat.SendAsync(prompt, options, cancellation))
             {
+                progress.Dispose();
                 started = true;
                 clock.Token(delta.TokenCount);
                 clock.PromptTokens = delta.Usage?.PromptTokens ?? clock.PromptTokens;

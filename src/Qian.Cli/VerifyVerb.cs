@@ -14,13 +14,14 @@ internal static class VerifyVerb
         var paths = new Argument<string[]>("PATH") { Description = "Model files, Hugging Face folders, or folders of goldens", Arity = ArgumentArity.OneOrMore };
         var kv = new Option<string>("--kv") { Description = "Type of attention keys and values for the invariants", DefaultValueFactory = _ => "f16" };
         kv.AcceptOnlyFromAmong(StringComparer.OrdinalIgnoreCase, "f16", "bf16", "f32", "q8_0");
+        var exact = new Option<bool>("--exact") { Description = "Compare with exact arithmetic for large model files too (slow)" };
         var json = new Option<bool>("--json") { Description = "Print the results as JSON" };
-        var command = new Command("verify", "Compare against reference numbers, or run the engine's invariants on a model file") { paths, kv, json };
-        command.SetAction((parsed, cancellation) => Task.FromResult(Run(parsed.GetValue(paths)!, Enum.Parse<KvType>(parsed.GetValue(kv)!, ignoreCase: true), parsed.GetValue(json), cancellation)));
+        var command = new Command("verify", "Compare against reference numbers, or run the engine's invariants on a model file") { paths, kv, exact, json };
+        command.SetAction((parsed, cancellation) => Task.FromResult(Run(parsed.GetValue(paths)!, Enum.Parse<KvType>(parsed.GetValue(kv)!, ignoreCase: true), parsed.GetValue(exact), parsed.GetValue(json), cancellation)));
         return command;
     }
 
-    private static int Run(string[] paths, KvType kv, bool json, CancellationToken cancellation)
+    private static int Run(string[] paths, KvType kv, bool exact, bool json, CancellationToken cancellation)
     {
         var all = new List<VerificationResult>();
         var uncovered = new List<string>();
@@ -35,7 +36,7 @@ internal static class VerifyVerb
             }
 
             Terminal.Note($"{target.Subject} ({target.Note})");
-            List<VerificationResult> results = target.Run(kv, progress);
+            List<VerificationResult> results = target.Run(kv, exact, progress, cancellation);
             all.AddRange(results);
             if (!json)
                 Print(target.Subject, results);

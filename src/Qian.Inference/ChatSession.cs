@@ -37,6 +37,9 @@ public sealed class ChatSession : IDisposable
     /// <summary>The conversation so far, without the system message of the settings.</summary>
     public IReadOnlyList<Message> Messages => _messages;
 
+    // For whoever shows how far a long prompt has been read.
+    internal (int Computed, int Total) Progress => (_session.ComputedCount, _session.TokenCount);
+
     // Text that the state stands for; what a new prompt shares with it costs nothing.
     internal string CoveredText => _covered;
 

@@ -1,7 +1,7 @@
 namespace Qian.Inference;
 
 /// <summary>What a conversation is for; picks the sampling preset that the checkpoint's model card advises.</summary>
-public enum SamplingMode
+internal enum SamplingMode
 {
     /// <summary>Thinks before it answers; general use.</summary>
     Thinking,

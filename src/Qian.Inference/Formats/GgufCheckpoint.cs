@@ -18,6 +18,8 @@ internal sealed class GgufCheckpoint : Checkpoint
         ModelConfig config = GgufConfig.Read(file);
         if (config.Name.Length == 0)
             config = config with { Name = System.IO.Path.GetFileNameWithoutExtension(file.Path) };
+        if (mtpFile is null && HoldsOnlyMtp(file, config))
+            throw new BadModelFileException($"{file.Path}: this file holds only an MTP head; open the main file of the model (this one is found beside it as mtp-NAME, or given as the MTP file).");
         _mtpBlock = config.LayerCount;
         if (mtpFile is not null)
         {
@@ -27,7 +29,12 @@ internal sealed class GgufCheckpoint : Checkpoint
 
         Config = config;
         if (config.MtpLayerCount > 0 && FindTensor(TensorRole.MtpProjection, config.LayerCount) is null)
+        {
+            if (mtpFile is not null)
+                throw mtpFile.MissingTensor(Spelling(TensorRole.MtpProjection, config.LayerCount, -1));
             Config = config with { MtpLayerCount = 0 };
+        }
+
         ChatTemplate = file.OptionalText("tokenizer.chat_template");
         Generation = ReadDefaults(file);
         Tensors = Summarise();
@@ -64,13 +71,15 @@ internal sealed class GgufCheckpoint : Checkpoint
 
     public override TensorSource? Find(TensorRole role, int layer = -1, int expert = -1)
     {
-        if (!TensorShapes.Occurs(Config, role, layer) || FindTensor(role, layer) is not { } tensor)
+        if (!TensorShapes.Occurs(Config, role, layer))
+            return null;
+        if (FindTensor(role, layer) is not { } tensor)
             return TensorShapes.IsExpert(role) ? FindFusedExpert(role, layer, expert) : null;
         if (TensorShapes.IsExpert(role))
-            return Expert(tensor, role, expert, firstRow: (long)expert * TensorShapes.Of(Config, role).Rows, rowsInAll: (long)Config.ExpertCount * TensorShapes.Of(Config, role).Rows);
+            return Expert(tensor, role, layer, expert, firstRow: (long)expert * TensorShapes.Of(Config, role).Rows, rowsInAll: (long)Config.ExpertCount * TensorShapes.Of(Config, role).Rows);
         // A vector has one axis, which is its one row here; the convolution keeps its taps as columns.
         CheckShape(tensor.Name, role, tensor.RowCount, tensor.ColumnCount);
-        return Scaled(tensor, Source(tensor));
+        return Scaled(tensor, Source(tensor), layer, matrix: 0, matrixCount: 1);
     }
 
     public override TokenizerSpec? LoadTokenizer()
@@ -104,50 +113,62 @@ internal sealed class GgufCheckpoint : Checkpoint
                 ids.Add((int)id);
         }
 
-        return new GenerationDefaults(ids, null);
+        const string p = GgufMetadata.SamplingPrefix;
+        var sampling = new SamplingOptions
+        {
+            Temperature = (float?)file.OptionalNumber(p + "temp", 0, 100),
+            TopK = (int?)file.OptionalInteger(p + "top_k", 0, int.MaxValue),
+            TopP = (float?)file.OptionalNumber(p + "top_p", 0, 1),
+            MinP = (float?)file.OptionalNumber(p + "min_p", 0, 1),
+            RepetitionPenalty = (float?)file.OptionalNumber(p + "penalty_repeat", 0.01, 100),
+        };
+        return new GenerationDefaults(ids, sampling == new SamplingOptions() ? null : sampling);
     }
 
-    private GgufTensor? FindTensor(TensorRole role, int layer)
-    {
-        string name = Spelling(role, layer, -1);
-        return layer == Config.LayerCount && _mtpFile is not null ? _mtpFile.Find(name) : _file.Find(name);
-    }
+    // Such a file repeats embedding and head beside its one block.
+    private static bool HoldsOnlyMtp(GgufFile file, ModelConfig config) =>
+        config.MtpLayerCount > 0 && file.Find(TensorNames.Gguf(TensorRole.InputNorm, 0)) is null && file.Find(TensorNames.Gguf(TensorRole.MtpProjection, config.LayerCount)) is not null;
+
+    private GgufFile FileOf(int layer) => layer == Config.LayerCount && _mtpFile is not null ? _mtpFile : _file;
+
+    private GgufTensor? FindTensor(TensorRole role, int layer) => FileOf(layer).Find(Spelling(role, layer, -1));
 
     // Gate and up rows of all experts in one tensor: per expert gate rows first.
     private TensorSource? FindFusedExpert(TensorRole role, int layer, int expert)
     {
-        if (role == TensorRole.ExpertDown || _file.Find(TensorNames.GgufFusedExperts(layer)) is not { } tensor)
+        if (role == TensorRole.ExpertDown || FileOf(layer).Find(TensorNames.GgufFusedExperts(layer == Config.LayerCount ? _mtpBlock : layer)) is not { } tensor)
             return null;
         int rows = TensorShapes.Of(Config, role).Rows;
         long first = 2L * expert * rows + (role == TensorRole.ExpertUp ? rows : 0);
-        return Expert(tensor, role, expert, first, 2L * Config.ExpertCount * rows);
+        return Expert(tensor, role, layer, expert, first, 2L * Config.ExpertCount * rows);
     }
 
-    private TensorSource Expert(GgufTensor tensor, TensorRole role, int expert, long firstRow, long rowsInAll)
+    private TensorSource Expert(GgufTensor tensor, TensorRole role, int layer, int expert, long firstRow, long rowsInAll)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(expert);
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(expert, Config.ExpertCount);
         (int rows, int columns) = TensorShapes.Of(Config, role);
         if (tensor.RowCount != rowsInAll || tensor.ColumnCount != columns)
             throw new BadModelFileException($"{Path}: tensor {FileText.Quote(tensor.Name)}: expected {rowsInAll} rows of {columns} for {Config.ExpertCount} experts, found {tensor.RowCount} rows of {tensor.ColumnCount}.");
-        return new RowSlice(Scaled(tensor, Source(tensor)), (int)firstRow) { Name = tensor.Name, RowCount = rows, ColumnCount = columns };
+        return new RowSlice(Scaled(tensor, Source(tensor), layer, expert, Config.ExpertCount), (int)firstRow) { Name = tensor.Name, RowCount = rows, ColumnCount = columns };
     }
 
     private static StoredTensor Source(GgufTensor tensor) => new(tensor.Type, tensor.Data) { Name = tensor.Name, RowCount = tensor.RowCount, ColumnCount = tensor.ColumnCount };
 
-    // NVFP4 keeps one more factor in a tensor beside the weight.
-    private TensorSource Scaled(GgufTensor tensor, StoredTensor source)
+    // NVFP4 keeps one more factor per matrix in a tensor beside the weight.
+    private TensorSource Scaled(GgufTensor tensor, StoredTensor source, int layer, int matrix, int matrixCount)
     {
-        if (tensor.Type != WeightType.NVFP4 || !tensor.Name.EndsWith(".weight", StringComparison.Ordinal))
+        if (tensor.Type != WeightType.NVFP4 || FileOf(layer).Find(FactorName(tensor.Name)) is not { } stored)
             return source;
-        if (_file.Find(tensor.Name[..^"weight".Length] + "scale") is not { } stored)
-            return source;
-        if (stored.Type != WeightType.F32 || stored.RowCount * (long)stored.ColumnCount != 1)
-            throw new BadModelFileException($"{Path}: tensor {FileText.Quote(stored.Name)}: expected one F32 value, found {WeightFormat.Name(stored.Type)} {FileText.Shape(stored.Sizes)}.");
-        var scale = new float[1];
-        Source(stored).DecodeRows(0, 1, scale);
-        return new MappedTensor(source, value => value * scale[0]) { Name = source.Name, RowCount = source.RowCount, ColumnCount = source.ColumnCount };
+        if (stored.Type != WeightType.F32 || stored.RowCount != 1 || stored.ColumnCount != matrixCount)
+            throw new BadModelFileException($"{Path}: tensor {FileText.Quote(stored.Name)}: expected F32 [{matrixCount}], one factor per matrix, found {WeightFormat.Name(stored.Type)} {FileText.Shape(stored.Sizes)}.");
+        var factors = new float[matrixCount];
+        Source(stored).DecodeRows(0, 1, factors);
+        float factor = factors[matrix];
+        return new MappedTensor(source, value => value * factor) { Name = source.Name, RowCount = source.RowCount, ColumnCount = source.ColumnCount };
     }
+
+    private static string FactorName(string name) => name.EndsWith(".weight", StringComparison.Ordinal) ? name[..^"weight".Length] + "scale" : name + ".scale";
 
     private List<TensorSummary> Summarise()
     {
@@ -156,10 +177,12 @@ internal sealed class GgufCheckpoint : Checkpoint
         {
             for (int layer = -1; layer < Config.LayerCount + Config.MtpLayerCount; layer++)
             {
-                if (TensorShapes.Occurs(Config, role, layer))
-                    roles[Spelling(role, layer, -1)] = role;
-                if (role == TensorRole.ExpertGate && layer >= 0)
-                    roles[TensorNames.GgufFusedExperts(layer)] = role;
+                if (!TensorShapes.Occurs(Config, role, layer))
+                    continue;
+                roles[Spelling(role, layer, -1)] = role;
+                roles[FactorName(Spelling(role, layer, -1))] = role;
+                if (role == TensorRole.ExpertGate)
+                    roles[TensorNames.GgufFusedExperts(layer == Config.LayerCount ? _mtpBlock : layer)] = role;
             }
         }
 

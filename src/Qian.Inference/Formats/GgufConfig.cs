@@ -1,4 +1,5 @@
 using Qian.Kernels;
+
 namespace Qian.Inference.Formats;
 
 // GGUF metadata -> ModelConfig, for the architectures qwen35 and qwen35moe. Trunk layers are block_count less
@@ -130,8 +131,8 @@ internal static class GgufConfig
         return new YarnScaling(
             factor,
             (int)(file.OptionalInteger(p + "rope.scaling.original_context_length", 1, ModelConfigChecks.MostPositions) ?? contextLength),
-            file.OptionalNumber(p + "rope.scaling.yarn_beta_fast", 0, 1e6) ?? 32,
-            file.OptionalNumber(p + "rope.scaling.yarn_beta_slow", 0, 1e6) ?? 1,
+            file.OptionalNumber(p + "rope.scaling.yarn_beta_fast", 1e-6, 1e6) ?? 32,
+            file.OptionalNumber(p + "rope.scaling.yarn_beta_slow", 1e-6, 1e6) ?? 1,
             share * (0.1 * Math.Log(factor) + 1));
     }
 }

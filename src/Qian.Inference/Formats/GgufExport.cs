@@ -15,6 +15,7 @@ internal static class GgufExport
         tokenizer = checkpoint.LoadTokenizer() ?? tokenizer;
         using var writer = new GgufWriter(path);
         GgufMetadata.Write(writer, config, FileType(type));
+        GgufMetadata.WriteSampling(writer, checkpoint.Generation.Sampling);
         if (tokenizer is not null)
             GgufMetadata.WriteTokenizer(writer, tokenizer, checkpoint.ChatTemplate);
 
@@ -44,7 +45,15 @@ internal static class GgufExport
             cancellation.ThrowIfCancellationRequested();
             source.DecodeRows(order.SourceRow(entry.Role, row), 1, values);
             order.Reorder(entry.Role, values, reordered);
-            WeightFormat.Encode(entry.Type, reordered, bytes);
+            try
+            {
+                WeightFormat.Encode(entry.Type, reordered, bytes);
+            }
+            catch (ArgumentException e)
+            {
+                throw new BadModelFileException($"tensor {FileText.Quote(source.Name)}, row {order.SourceRow(entry.Role, row)}: cannot be stored as {WeightFormat.Name(entry.Type)}: {e.Message}", e);
+            }
+
             writer.Write(bytes);
         }
     }

@@ -140,6 +140,8 @@ internal sealed partial class GgufFile : IDisposable
     public BadModelFileException Missing(string key) =>
         new($"{Path}: key {FileText.Quote(key)} is missing; the file was not made by a converter for this model family, or is damaged");
 
+    public BadModelFileException MissingTensor(string name) => new($"{Path}: tensor {FileText.Quote(name)} is missing.");
+
     public BadModelFileException Wrong(string key, string expected, GgufValue found) =>
         new($"{Path}: key {FileText.Quote(key)}: expected {expected}, found {found.Describe()}");
 

@@ -3,6 +3,8 @@ namespace Qian.Inference.Formats;
 // The keys of a text model in GGUF, as llama.cpp's converter writes them: general.*, the architecture's shape, tokenizer.ggml.*.
 internal static class GgufMetadata
 {
+    public const string SamplingPrefix = "general.sampling.";
+
     public static void Write(GgufWriter writer, ModelConfig config, int fileType)
     {
         string p = config.Architecture + ".";
@@ -44,9 +46,29 @@ internal static class GgufMetadata
             writer.Add(p + "rope.scaling.type", "yarn");
             writer.Add(p + "rope.scaling.factor", (float)yarn.Factor);
             writer.Add(p + "rope.scaling.original_context_length", (uint)yarn.OriginalContext);
+            writer.Add(p + "rope.scaling.yarn_beta_fast", (float)yarn.BetaFast);
+            writer.Add(p + "rope.scaling.yarn_beta_slow", (float)yarn.BetaSlow);
+            // The format's factor multiplies the usual 0.1 ln(factor) + 1; ours stands for the product.
+            if (yarn.AttentionFactor is { } attentionFactor)
+                writer.Add(p + "rope.scaling.attn_factor", (float)(attentionFactor / (0.1 * Math.Log(yarn.Factor) + 1)));
         }
 
         writer.Add("general.quantization_version", 2u);
+    }
+
+    // What generation_config.json advised, under the keys that llama.cpp reads since late 2025.
+    public static void WriteSampling(GgufWriter writer, SamplingOptions? sampling)
+    {
+        if (sampling?.Temperature is { } temperature)
+            writer.Add(SamplingPrefix + "temp", temperature);
+        if (sampling?.TopK is { } topK)
+            writer.Add(SamplingPrefix + "top_k", topK);
+        if (sampling?.TopP is { } topP)
+            writer.Add(SamplingPrefix + "top_p", topP);
+        if (sampling?.MinP is { } minP)
+            writer.Add(SamplingPrefix + "min_p", minP);
+        if (sampling?.RepetitionPenalty is { } penalty)
+            writer.Add(SamplingPrefix + "penalty_repeat", penalty);
     }
 
     public static void WriteTokenizer(GgufWriter writer, TokenizerSpec tokenizer, string? chatTemplate)

@@ -11,6 +11,7 @@ internal sealed class GgufPart : IDisposable
     private const int LongestKey = 65535;
     private const int LongestTensorName = 1024;
     private const int DeepestArray = 4;
+    private const int MostStrings = 1 << 26;
 
     private readonly MappedFile _file;
     private readonly Dictionary<string, GgufValue> _metadata = new(StringComparer.Ordinal);
@@ -128,13 +129,17 @@ internal sealed class GgufPart : IDisposable
         else if (elementType == GgufValueType.String)
         {
             // Only the outermost array is read by anyone; nested ones are walked for their length.
-            stringStarts = depth == 1 ? new long[count] : null;
+            // Their places are noted as they are found, so that a false count costs nothing.
+            if (count > MostStrings)
+                throw cursor.Error($"{what}: {count} strings; at most {MostStrings} are allowed");
+            var starts = new List<long>();
             for (long i = 0; i < count; i++)
             {
-                if (stringStarts != null)
-                    stringStarts[i] = cursor.Position - valueStart;
+                if (depth == 1)
+                    starts.Add(cursor.Position - valueStart);
                 cursor.SkipString(what);
             }
+            stringStarts = depth == 1 ? [.. starts] : null;
         }
         else
         {

@@ -86,7 +86,8 @@ internal sealed class GgufValue
             GgufValueType.Int16 => BinaryPrimitives.ReadInt16LittleEndian(bytes),
             GgufValueType.UInt32 => BinaryPrimitives.ReadUInt32LittleEndian(bytes),
             GgufValueType.Int32 => BinaryPrimitives.ReadInt32LittleEndian(bytes),
-            _ => BinaryPrimitives.ReadInt64LittleEndian(bytes), // a u64 above long.MaxValue reads negative; every range check refuses it
+            GgufValueType.Int64 => BinaryPrimitives.ReadInt64LittleEndian(bytes),
+            _ => (long)Math.Min(BinaryPrimitives.ReadUInt64LittleEndian(bytes), long.MaxValue), // no range of ours reaches so far
         };
         return true;
     }
@@ -127,6 +128,10 @@ internal sealed class GgufValue
         }
         if (TryBool(0, out bool truth))
             return truth ? "bool true" : "bool false";
+        if (Type == GgufValueType.UInt64)
+            return $"u64 {BinaryPrimitives.ReadUInt64LittleEndian(Scalar(0, 8))}";
+        if (TryInteger(0, out long integer))
+            return $"{Spell(Type)} {integer}";
         TryNumber(0, out double number);
         return FormattableString.Invariant($"{Spell(Type)} {number}");
     }

@@ -9,6 +9,8 @@ namespace Qian.Inference.Formats;
 // can ask for more memory than a small multiple of its own size.
 internal struct HeaderCursor
 {
+    private const ulong LongestString = 1 << 30;
+
     private static readonly UTF8Encoding s_strictUtf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
     private readonly ByteView _bytes;
@@ -76,6 +78,8 @@ internal struct HeaderCursor
         ulong length = UInt64(what);
         if (length > (ulong)Remaining)
             throw Error($"{what}: a string of {length} bytes, but only {Remaining} bytes are left in the file; the file is damaged or cut short");
+        if (length > LongestString)
+            throw Error($"{what}: a string of {length} bytes; at most {LongestString} are allowed");
         Position += (long)length;
     }
 

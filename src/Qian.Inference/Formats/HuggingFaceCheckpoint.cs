@@ -52,7 +52,7 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
             return null;
         if (TensorShapes.IsExpert(role))
             return Expert(role, layer, expert);
-        string name = Spelling(role, layer, expert);
+        string name = Name(role, layer);
         if (_set.Find(name) is not { } tensor)
             return null;
         TensorSource source = Source(tensor, role);
@@ -70,6 +70,13 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
 
     protected override string Spelling(TensorRole role, int layer, int expert)
     {
+        string name = Name(role, layer);
+        return TensorShapes.IsExpert(role) && _set.Find(OwnExpert(role, name, 0)) is not null ? OwnExpert(role, name, expert) : name;
+    }
+
+    // For the experts: of the tensor that holds them all.
+    private string Name(TensorRole role, int layer)
+    {
         string suffix = TensorNames.HuggingFaceSuffix(role);
         if (role == TensorRole.Output)
             return _set.Find(suffix) is null && _set.Find("language_model." + suffix) is not null ? "language_model." + suffix : suffix;
@@ -85,13 +92,11 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
     {
         ArgumentOutOfRangeException.ThrowIfNegative(expert);
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(expert, Config.ExpertCount);
-        string fusedName = Spelling(role, layer, expert);
+        string fusedName = Name(role, layer);
         (int rows, int columns) = TensorShapes.Of(Config, role);
         if (_set.Find(fusedName) is not { } fused)
         {
-            string suffix = TensorNames.HuggingFaceSuffix(role);
-            string single = fusedName[..^suffix.Length] + TensorNames.HuggingFaceExpertSuffix(role, expert);
-            return _set.Find(single) is { } own ? Source(own, role) : null;
+            return _set.Find(OwnExpert(role, fusedName, expert)) is { } own ? Source(own, role) : null;
         }
 
         int perExpert = role == TensorRole.ExpertDown ? rows : 2 * rows;
@@ -102,6 +107,10 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
         int first = expert * perExpert + (role == TensorRole.ExpertUp ? rows : 0);
         return new RowSlice(all, first) { Name = fusedName, RowCount = rows, ColumnCount = columns };
     }
+
+    // The spelling of one expert's own tensor, from that of the one for all.
+    private static string OwnExpert(TensorRole role, string fusedName, int expert) =>
+        fusedName[..^TensorNames.HuggingFaceSuffix(role).Length] + TensorNames.HuggingFaceExpertSuffix(role, expert);
 
     private TensorSource Source(SafetensorsTensor tensor, TensorRole role)
     {
@@ -121,22 +130,29 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
             return new StoredTensor(type, tensor.Data) { Name = tensor.Name, RowCount = rows, ColumnCount = columns };
         if (tensor.Type != SafetensorsType.F8E4M3)
             throw new BadModelFileException($"{Path}: tensor {FileText.Quote(tensor.Name)}: weights of type {tensor.Type.Name()} are not supported; use the BF16 or FP8 release, or a GGUF file.");
-        return new Fp8Tensor(tensor.Data, Fp8Scales(tensor, rows, columns), Fp8BlocksOf()) { Name = tensor.Name, RowCount = rows, ColumnCount = columns };
+        return Fp8(tensor, rows, columns);
     }
 
-    private Fp8Blocks Fp8BlocksOf() => _model.Fp8 ?? new Fp8Blocks(128, 128);
-
-    private float[] Fp8Scales(SafetensorsTensor tensor, int rows, int columns)
+    // Blocks of rows and columns share a multiplier (NAME_scale_inv); compressed-tensors files have one per row or one in all (NAME_scale).
+    private Fp8Tensor Fp8(SafetensorsTensor tensor, int rows, int columns)
     {
-        string name = tensor.Name + "_scale_inv";
-        SafetensorsTensor scales = _set.Find(name) ?? throw new BadModelFileException($"{Path}: tensor {FileText.Quote(name)} is missing: the multipliers of FP8 weights.");
-        Fp8Blocks blocks = Fp8BlocksOf();
+        SafetensorsTensor? scales = _set.Find(tensor.Name + "_scale_inv");
+        Fp8Blocks blocks = _model.Fp8 ?? new Fp8Blocks(128, 128);
+        if (scales is null)
+        {
+            scales = _set.Find(tensor.Name + "_scale")
+                ?? throw new BadModelFileException($"{Path}: tensor {FileText.Quote(tensor.Name + "_scale_inv")} is missing: the multipliers of FP8 weights.");
+            blocks = new Fp8Blocks(scales.Data.Length == scales.Type.ByteSize() ? rows : 1, columns);
+        }
+
         long scaleRows = (rows + blocks.Rows - 1) / blocks.Rows, scaleColumns = (columns + blocks.Columns - 1) / blocks.Columns;
-        if (scales.Sizes.Length != 2 || scales.Sizes[0] != scaleRows || scales.Sizes[1] != scaleColumns || scales.Type.AsWeightType() is not { } type)
-            throw new BadModelFileException($"{Path}: tensor {FileText.Quote(name)}: expected float [{scaleRows}, {scaleColumns}] for blocks of {blocks.Rows} x {blocks.Columns}, found {scales.Type.Name()} {FileText.Shape(scales.Sizes)}.");
+        bool isVector = scaleColumns == 1 && scales.Sizes.Length < 2 && scales.Data.Length == scaleRows * scales.Type.ByteSize();
+        bool isMatrix = scales.Sizes.Length == 2 && scales.Sizes[0] == scaleRows && scales.Sizes[1] == scaleColumns;
+        if (!(isVector || isMatrix) || scales.Type.AsWeightType() is not { } type)
+            throw new BadModelFileException($"{Path}: tensor {FileText.Quote(scales.Name)}: expected float [{scaleRows}, {scaleColumns}] for blocks of {blocks.Rows} x {blocks.Columns}, found {scales.Type.Name()} {FileText.Shape(scales.Sizes)}.");
         var values = new float[scaleRows * scaleColumns];
         WeightFormat.Decode(type, scales.Data.Span(0, checked((int)scales.Data.Length)), values);
-        return values;
+        return new Fp8Tensor(tensor.Data, values, blocks) { Name = tensor.Name, RowCount = rows, ColumnCount = columns };
     }
 
     private List<TensorSummary> Summarise()
@@ -148,10 +164,11 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
             {
                 if (!TensorShapes.Occurs(Config, role, layer))
                     continue;
-                string name = Spelling(role, layer, 0);
+                string name = Name(role, layer);
                 roles[name] = role;
-                for (int expert = 0; TensorShapes.IsExpert(role) && expert < Config.ExpertCount && _set.Find(name) is null; expert++)
-                    roles[name[..^TensorNames.HuggingFaceSuffix(role).Length] + TensorNames.HuggingFaceExpertSuffix(role, expert)] = role;
+                // Only as far as the file goes: config.json may claim any number of experts.
+                for (int expert = 0; TensorShapes.IsExpert(role) && expert < Config.ExpertCount && _set.Find(OwnExpert(role, name, expert)) is { } own; expert++)
+                    roles[own.Name] = role;
             }
         }
 
@@ -163,7 +180,16 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
         ];
 
         // FP8 multipliers belong to their weight.
-        TensorRole? RoleOf(string name) => roles.TryGetValue(name.EndsWith("_scale_inv", StringComparison.Ordinal) ? name[..^"_scale_inv".Length] : name, out TensorRole role) ? role : null;
+        TensorRole? RoleOf(string name)
+        {
+            foreach (string ending in (ReadOnlySpan<string>)["", "_scale_inv", "_scale"])
+            {
+                if (name.EndsWith(ending, StringComparison.Ordinal) && roles.TryGetValue(name[..^ending.Length], out TensorRole role))
+                    return role;
+            }
+
+            return null;
+        }
     }
 
     // chat_template.jinja, or the one inside tokenizer_config.json.
@@ -181,7 +207,25 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
         if (!File.Exists(config))
             return null;
         using JsonDocument document = JsonSection.Load(config, LongestTemplate);
-        return JsonSection.Root(document, config).Raw("chat_template") is { ValueKind: JsonValueKind.String } template ? JsonSection.TextOrNull(template) : null;
+        return JsonSection.Root(document, config).Raw("chat_template") switch
+        {
+            { ValueKind: JsonValueKind.String } template => JsonSection.TextOrNull(template),
+            { ValueKind: JsonValueKind.Array } named => DefaultOf(named),
+            _ => null,
+        };
+    }
+
+    // Some files keep several: [{"name": "default", "template": "…"}, …].
+    private static string? DefaultOf(JsonElement named)
+    {
+        foreach (JsonElement entry in named.EnumerateArray())
+        {
+            if (entry.ValueKind == JsonValueKind.Object && entry.TryGetProperty("name", out JsonElement name) && name.ValueKind == JsonValueKind.String && JsonSection.TextOrNull(name) == "default"
+                && entry.TryGetProperty("template", out JsonElement template) && template.ValueKind == JsonValueKind.String)
+                return JsonSection.TextOrNull(template);
+        }
+
+        return null;
     }
 
     private static GenerationDefaults ReadDefaults(string folder, HuggingFaceModel model)

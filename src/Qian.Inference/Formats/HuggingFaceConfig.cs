@@ -1,5 +1,5 @@
-using Qian.Kernels;
 using System.Text.Json;
+using Qian.Kernels;
 
 namespace Qian.Inference.Formats;
 
@@ -122,8 +122,8 @@ internal static class HuggingFaceConfig
         return new YarnScaling(
             rope.OptionalNumber("factor", 1, 4096) ?? throw rope.Missing("factor"),
             rope.OptionalInteger("original_max_position_embeddings", 1, ModelConfigChecks.MostPositions) ?? contextLength,
-            rope.OptionalNumber("beta_fast", 0, 1e6) ?? 32,
-            rope.OptionalNumber("beta_slow", 0, 1e6) ?? 1,
+            rope.OptionalNumber("beta_fast", 1e-6, 1e6) ?? 32,
+            rope.OptionalNumber("beta_slow", 1e-6, 1e6) ?? 1,
             rope.OptionalNumber("attention_factor", 1e-6, 1e6));
     }
 

@@ -143,6 +143,7 @@ internal readonly struct JsonSection
     {
         JsonValueKind.Object => "an object",
         JsonValueKind.Array => $"an array of {value.GetArrayLength()}",
+        JsonValueKind.String when TextOrNull(value) is null => "a string that is not valid Unicode",
         _ => FileText.Quote(value.GetRawText()),
     };
 

@@ -37,6 +37,9 @@ internal static class ModelConfigChecks
             throw new BadModelFileException($"{path}: expected three rotary sections that add up to {config.RotaryDim / 2} (half of the {config.RotaryDim} rotated dimensions), found [{string.Join(", ", config.RopeSections)}]");
         if (config.FullAttentionLayers.Count != config.LayerCount)
             throw new BadModelFileException($"{path}: expected a layer type for each of the {config.LayerCount} layers, found {config.FullAttentionLayers.Count}");
+        long rowsOfExperts = (long)config.ExpertCount * Math.Max(2L * config.ExpertIntermediateSize, config.HiddenSize);
+        if (rowsOfExperts > int.MaxValue)
+            throw new BadModelFileException($"{path}: {config.ExpertCount} experts of width {config.ExpertIntermediateSize} have {rowsOfExperts} rows in one tensor; at most {int.MaxValue} are supported");
         if (config.IsMoe && config.ExpertsPerToken > config.ExpertCount)
             throw new BadModelFileException($"{path}: expected at most {config.ExpertCount} experts per token (there are no more), found {config.ExpertsPerToken}");
     }

@@ -18,23 +18,28 @@ internal sealed class Invariants : IDisposable
     private readonly List<VerificationResult> _results = [];
     private readonly int[] _prompt;
     private readonly ForwardBatch _batch;
+    private readonly CancellationToken _cancellation;
 
-    private Invariants(LoadedModel model, string subject)
+    private Invariants(LoadedModel model, string subject, CancellationToken cancellation)
     {
+        _cancellation = cancellation;
         _model = model;
         _subject = subject;
         _batch = new ForwardBatch(model.Network.MaxRows);
         _prompt = RandomIds(PromptLength + DraftLength, model.Config.VocabularySize, seed: 20260402);
     }
 
-    public static List<VerificationResult> Run(string path, string subject, KvType kvType, IProgress<string>? progress = null)
+    // Exact arithmetic decodes every weight for every token, so it is left out for large files unless it is asked for.
+    private const long LargestExactBytes = 4L << 30;
+
+    public static List<VerificationResult> Run(string path, string subject, KvType kvType, bool always = false, IProgress<string>? progress = null, CancellationToken cancellation = default)
     {
         var options = new EngineOptions { MaxBatchRows = 256, KvType = kvType };
         const int context = 1024;
         using Checkpoint probe = Checkpoint.Open(path);
         MemoryEstimate.ChooseContext(MemoryEstimate.For(probe, options, LayerRange.All(probe.Config)), probe.Config, options with { ContextLength = context });
-        using LoadedModel model = LoadedModel.Load(Checkpoint.Open(path), options, context, maxBlocks: 64);
-        using var run = new Invariants(model, subject);
+        using LoadedModel model = LoadedModel.Load(Checkpoint.Open(path), options, context, maxBlocks: 64, null, cancellation);
+        using var run = new Invariants(model, subject, cancellation);
         progress?.Report("reference run");
         (float[] whole, float[] decoded) = run.Reference();
         progress?.Report("passes cut in other places");
@@ -47,6 +52,18 @@ internal sealed class Invariants : IDisposable
         run.Forks(decoded);
         progress?.Report("recurrent step against chunked form");
         run.StepAgainstChunk();
+        if (model.HasQuantizedWeights && (always || probe.WeightBytes <= LargestExactBytes))
+        {
+            progress?.Report("8-bit activations against exact arithmetic");
+            using LoadedModel exact = LoadedModel.Load(Checkpoint.Open(path), options with { ExactArithmetic = true }, context, maxBlocks: 64, null, cancellation);
+            using var reference = new Invariants(exact, subject, cancellation);
+            run.AgainstExact(reference);
+        }
+        else if (model.HasQuantizedWeights)
+        {
+            progress?.Report("exact arithmetic is left out for a file of this size; --exact compares with it");
+        }
+
         return run._results;
     }
 
@@ -128,40 +145,59 @@ internal sealed class Invariants : IDisposable
         Add("forked = never interrupted", worst, 0);
     }
 
-    // Two ways to the same state. Where all arithmetic is float they agree to rounding. Where activations are rounded to
-    // 8 bits one flip changes everything after it, so there the chosen token must agree wherever the choice is clear
-    // (margin above a quarter of the logits' standard deviation); positions with a less clear choice that differ are
-    // excused, counted, and bounded.
+    // Two ways to the same state. Where all arithmetic is float they agree to rounding; where activations are rounded to
+    // 8 bits one flip changes everything after it, so there only the choice of token is compared.
     private void StepAgainstChunk()
     {
-        int vocabulary = _model.Config.VocabularySize, wrong = 0, excused = 0;
-        using SequenceState whole = _model.NewSequence(), sequence = _model.NewSequence();
-        Pass((whole, Prompt));
-        float[] chunked = Logits([.. Enumerable.Range(0, PromptLength)]);
-        double worst = 0;
+        int vocabulary = _model.Config.VocabularySize;
+        float[] chunked = PromptLogits();
+        using SequenceState sequence = _model.NewSequence();
+        var stepped = new float[chunked.Length];
         for (int i = 0; i < PromptLength; i++)
         {
             Pass((sequence, Prompt.Slice(i, 1)));
-            float[] stepped = LastLogits(0);
-            ReadOnlySpan<float> row = chunked.AsSpan(i * vocabulary, vocabulary);
-            worst = Math.Max(worst, Compare.MaxAbsolute(stepped, row));
+            LastLogits(0).CopyTo(stepped.AsSpan(i * vocabulary));
+        }
+
+        // A router whose two best experts are near a tie may choose either, which is no rounding error.
+        if (!_model.HasQuantizedWeights && !_model.Config.IsMoe)
+            Add("token by token against one pass, logits", Compare.MaxAbsolute(stepped, chunked), 2e-3);
+        CompareChoices("token by token against one pass", stepped, chunked);
+    }
+
+    private void AgainstExact(Invariants exact) => CompareChoices("8-bit activations against exact arithmetic", PromptLogits(), exact.PromptLogits());
+
+    // The chosen token must agree wherever the choice is clear (margin above a quarter of the logits' standard deviation);
+    // positions with a less clear choice that differ are excused, counted, and bounded.
+    private void CompareChoices(string what, float[] ours, float[] reference)
+    {
+        int vocabulary = _model.Config.VocabularySize, wrong = 0, excused = 0;
+        for (int i = 0; i < PromptLength; i++)
+        {
+            ReadOnlySpan<float> row = reference.AsSpan(i * vocabulary, vocabulary);
             int best = Compare.ArgMax(row);
-            if (Compare.ArgMax(stepped) == best)
+            if (Compare.ArgMax(ours.AsSpan(i * vocabulary, vocabulary)) == best)
                 continue;
             bool clear = row[best] - row[Second(row, best)] > 0.25 * Deviation(row);
             wrong += clear ? 1 : 0;
             excused += clear ? 0 : 1;
         }
 
-        // A router whose two best experts are near a tie may choose either, which is no rounding error.
-        if (!_model.HasQuantizedWeights && !_model.Config.IsMoe)
-            Add("token by token against one pass, logits", worst, 2e-3);
-        Add($"token by token against one pass, clear choices that differ, of {PromptLength}", wrong, 0);
-        Add("token by token against one pass, share of unclear choices that differ", excused / (double)PromptLength, 0.05);
+        Add($"{what}, clear choices that differ, of {PromptLength}", wrong, 0);
+        Add($"{what}, share of unclear choices that differ", excused / (double)PromptLength, 0.05);
+    }
+
+    // [PromptLength, vocabulary] in one pass.
+    private float[] PromptLogits()
+    {
+        using SequenceState sequence = _model.NewSequence();
+        Pass((sequence, Prompt));
+        return Logits([.. Enumerable.Range(0, PromptLength)]);
     }
 
     private void Pass(params ReadOnlySpan<(SequenceState Sequence, ReadOnlyMemory<int> Tokens)> runs)
     {
+        _cancellation.ThrowIfCancellationRequested();
         _batch.Clear();
         foreach ((SequenceState sequence, ReadOnlyMemory<int> tokens) in runs)
         {

@@ -50,7 +50,7 @@ internal sealed record VerificationTarget(string Path, string Subject, TargetKin
         return targets;
     }
 
-    public List<VerificationResult> Run(KvType kv, IProgress<string>? progress) => Kind switch
+    public List<VerificationResult> Run(KvType kv, bool exact, IProgress<string>? progress, CancellationToken cancellation = default) => Kind switch
     {
         TargetKind.ModelGoldens => RunModelGoldens(progress),
         TargetKind.GgufGoldens => Verification.GgufGoldens.Run(Path, Subject),
@@ -59,7 +59,7 @@ internal sealed record VerificationTarget(string Path, string Subject, TargetKin
         TargetKind.TemplateGoldens => [.. Verification.TemplateGoldens.Run(Path)],
         TargetKind.TokenizerGoldens => RunTokenizerGoldens(),
         TargetKind.ToolCallCases => [.. Verification.ToolCallCases.Run(Path)],
-        TargetKind.Model => Invariants.Run(Path, Subject, kv, progress),
+        TargetKind.Model => Invariants.Run(Path, Subject, kv, exact, progress, cancellation),
         _ => [],
     };
 

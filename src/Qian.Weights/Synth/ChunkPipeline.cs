@@ -4,6 +4,10 @@ namespace Qian.Weights;
 // made. A fixed ring of buffers bounds the memory and the lead of the makers; who makes a piece never changes it.
 internal sealed class ChunkPipeline
 {
+    // How many pieces beyond one per maker may wait for the writer: enough that it never waits for a maker to be scheduled, on a
+    // machine that is busy with other things too.
+    private const int LeadCount = 12;
+
     private readonly IReadOnlyList<Chunk> _chunks;
     private readonly Slot[] _slots;
     private readonly SemaphoreSlim _free;
@@ -18,7 +22,7 @@ internal sealed class ChunkPipeline
         int largest = 0;
         foreach (Chunk chunk in chunks)
             largest = Math.Max(largest, chunk.ByteCount);
-        _slots = new Slot[2 * threadCount + 2];
+        _slots = new Slot[threadCount + LeadCount];
         for (int i = 0; i < _slots.Length; i++)
             _slots[i] = new Slot(new byte[largest]);
         _free = new SemaphoreSlim(_slots.Length);

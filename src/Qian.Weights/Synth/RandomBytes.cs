@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 
@@ -30,16 +31,20 @@ internal struct RandomBytes
     public void Fill(Span<byte> destination)
     {
         Span<Vector256<ulong>> vectors = MemoryMarshal.Cast<byte, Vector256<ulong>>(destination);
+        RandomBytes state = this; // a local copy lives in registers
         for (int i = 0; i < vectors.Length; i++)
-            vectors[i] = Next();
+            vectors[i] = state.Next();
         Span<byte> rest = destination[(vectors.Length * Vector256<byte>.Count)..];
         if (!rest.IsEmpty)
         {
-            Vector256<ulong> last = Next();
+            Vector256<ulong> last = state.Next();
             MemoryMarshal.AsBytes(new ReadOnlySpan<Vector256<ulong>>(in last))[..rest.Length].CopyTo(rest);
         }
+
+        this = state;
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private Vector256<ulong> Next()
     {
         Vector256<ulong> result = Rotate(_a + _d, 23) + _a;

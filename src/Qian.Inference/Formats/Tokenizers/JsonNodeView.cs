@@ -85,7 +85,16 @@ internal readonly struct JsonNodeView
 
     public string Summary()
     {
-        string raw = _element.GetRawText();
+        string raw;
+        try
+        {
+            raw = _element.GetRawText();
+        }
+        catch (InvalidOperationException e)
+        {
+            throw InvalidText(e);
+        }
+
         return raw.Length <= 200 ? raw : $"{raw.AsSpan(0, 200)}…";
     }
 

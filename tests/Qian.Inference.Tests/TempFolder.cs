@@ -1,0 +1,11 @@
+namespace Qian.Inference.Tests;
+
+// A folder of its own for one test, gone afterwards.
+internal sealed class TempFolder : IDisposable
+{
+    public string Path { get; } = Directory.CreateTempSubdirectory("qian-test-").FullName;
+
+    public string File(string name) => System.IO.Path.Combine(Path, name);
+
+    public void Dispose() => Directory.Delete(Path, recursive: true);
+}
