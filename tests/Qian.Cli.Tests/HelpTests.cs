@@ -9,6 +9,7 @@ public sealed class HelpTests
         { "chat", ["--model", "--max-tokens", "--system <TEXT>", "--no-think"] },
         { "inspect", ["PATH", "--tensors", "--context", "--kv", "--json"] },
         { "verify", ["PATH", "--kv", "--json"] },
+        { "synth", ["OUT", "--like", "--type", "--layers", "--mtp", "--seed", "--tokenizer", "--vocab", "--force", "--json"] },
         { "tokenize", ["TEXT", "--model", "--control", "--decode", "--json"] },
         { "template", ["FILE", "--model", "--user", "--no-think", "--preserve-thinking", "--no-generation-prompt", "--segments"] },
         { "completion", ["bash", "zsh", "fish", "powershell"] },
@@ -43,7 +44,7 @@ public sealed class HelpTests
     }
 
     [Theory]
-    [InlineData("[suggest:5]", "qian ", "run", "chat", "inspect", "verify", "tokenize", "template", "completion")]
+    [InlineData("[suggest:5]", "qian ", "run", "chat", "inspect", "verify", "synth", "tokenize", "template", "completion")]
     [InlineData("[suggest:7]", "qian te", "template")]
     [InlineData("[suggest:12]", "qian run --t", "--temperature", "--tokens", "--threads", "--top-k")]
     [InlineData("[suggest:14]", "qian run --kv ", "f16", "q8_0")]
