@@ -24,6 +24,7 @@ internal sealed class Scheduler : IDisposable
     private readonly List<Generation> _computed = [];      // requests of this pass
     private readonly Generation[] _sampled = new Generation[LogitRows];
     private readonly SequenceState[] _sampledStates = new SequenceState[LogitRows];
+    private bool _prefillStarves;
     private volatile bool _stopped;
 
     private const string Empty = "There is nothing to continue: append at least one token first.";
@@ -105,8 +106,11 @@ internal sealed class Scheduler : IDisposable
     {
         _batch.Clear();
         _computed.Clear();
-        AddRows(isPrefill: false);
-        AddRows(isPrefill: true);
+        // Somebody is reading the streams that decode, so they go first, unless they left no room for any prefill last time.
+        bool prefillsFirst = _prefillStarves;
+        _prefillStarves = false;
+        AddRows(isPrefill: prefillsFirst);
+        AddRows(isPrefill: !prefillsFirst);
         if (_computed.Count == 0)
             return;
         try
@@ -123,10 +127,11 @@ internal sealed class Scheduler : IDisposable
         }
     }
 
-    // Decode rows first (somebody is reading that stream), then prefill with the rows that are left. Prefill is cut only at
-    // multiples of the delta rule's chunk from where its run began, so that cuts never change results.
+    // One row of every decoding request, or prefill with the rows that are left. Prefill is cut only at multiples of the delta
+    // rule's chunk from where its run began, so that cuts never change results.
     private void AddRows(bool isPrefill)
     {
+        bool hasRows = false;
         for (int i = 0; i < _active.Count; i++)
         {
             Generation generation = _active[i];
@@ -136,7 +141,11 @@ internal sealed class Scheduler : IDisposable
             int room = _maxRows - _batch.RowCount;
             int count = pending.Length <= room ? pending.Length : room / Network.DeltaChunk * Network.DeltaChunk;
             if (count == 0 && pending.Length > 0)
+            {
+                _prefillStarves |= isPrefill && !hasRows;
                 continue;
+            }
+
             if (Refusal(generation, count) is { } refusal)
             {
                 Finish(generation, refusal);
@@ -148,6 +157,7 @@ internal sealed class Scheduler : IDisposable
             if (count > 0)
                 _batch.Add(generation.State, pending[..count]);
             _computed.Add(generation);
+            hasRows = true;
         }
     }
 
