@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Runtime.InteropServices;
 using Qian.Inference;
+using Qian.Inference.Chat.Jinja;
 
 namespace Qian.Cli;
 
@@ -49,7 +50,9 @@ internal static class Program
         }
         catch (BadRequestException error)
         {
-            Console.Error.WriteLine($"qian: {error.Message}");
+            // What a template raises on its own account comes in its own words; say where they stand.
+            string place = error.InnerException is TemplateException { Line: > 0 } template && !error.Message.Contains($"line {template.Line}", StringComparison.Ordinal) ? $" (line {template.Line} of the chat template)" : "";
+            Console.Error.WriteLine($"qian: {error.Message}{place}");
             return BadUsage;
         }
         catch (TypeInitializationException error) when (error.GetBaseException() is ArgumentException or PlatformNotSupportedException)

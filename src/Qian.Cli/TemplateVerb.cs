@@ -20,7 +20,10 @@ internal static class TemplateVerb
         var noPrompt = new Option<bool>("--no-generation-prompt") { Description = "End after the last message" };
         var segments = new Option<bool>("--segments") { Description = "Show which text is the template's own (only there do control tokens count), as JSON" };
         var command = new Command("template", "Show the prompt that a conversation becomes") { file, model, user, noThink, preserve, noPrompt, segments };
-        command.SetAction(parsed =>
+        command.SetAction((parsed, cancellation) => Task.FromResult(Run(parsed, cancellation)));
+        return command;
+
+        int Run(ParseResult parsed, CancellationToken cancellation)
         {
             ChatTemplate template = TemplateOf(parsed.GetValue(model));
             string? path = parsed.GetValue(file);
@@ -36,7 +39,7 @@ internal static class TemplateVerb
             if (parsed.GetValue(user) is { } text)
                 messages = [new Message(MessageRole.User, text)];
             else
-                (messages, tools) = Read(path!, out document);
+                (messages, tools) = Read(path!, cancellation, out document);
             using (document)
             {
                 var options = new ChatTemplateOptions
@@ -53,8 +56,7 @@ internal static class TemplateVerb
             }
 
             return Program.Done;
-        });
-        return command;
+        }
     }
 
     private static readonly JsonSerializerOptions s_readable = new() { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
@@ -70,10 +72,10 @@ internal static class TemplateVerb
         return ChatTemplate.Default;
     }
 
-    private static (IReadOnlyList<Message> Messages, IReadOnlyList<ToolDefinition>? Tools) Read(string path, out JsonDocument document)
+    private static (IReadOnlyList<Message> Messages, IReadOnlyList<ToolDefinition>? Tools) Read(string path, CancellationToken cancellation, out JsonDocument document)
     {
         bool isStandardInput = path == "-";
-        string json = isStandardInput ? Console.In.ReadToEnd() : File.ReadAllText(path);
+        string json = isStandardInput ? StandardInput.ReadAll(cancellation) : File.ReadAllText(path);
         string source = isStandardInput ? "standard input" : path;
         try
         {

@@ -17,12 +17,15 @@ internal static class TokenizeVerb
         var decode = new Option<bool>("--decode") { Description = "TEXT is a list of ids; print the text they stand for" };
         var json = new Option<bool>("--json") { Description = "Print ids and pieces as JSON" };
         var command = new Command("tokenize", "Show the tokens of a text") { text, model, control, decode, json };
-        command.SetAction(parsed =>
+        command.SetAction((parsed, cancellation) => Task.FromResult(Run(parsed, cancellation)));
+        return command;
+
+        int Run(ParseResult parsed, CancellationToken cancellation)
         {
             using Checkpoint checkpoint = Checkpoint.Open(parsed.GetValue(model)!);
             TokenizerSpec spec = checkpoint.LoadTokenizer() ?? throw new BadModelFileException("This checkpoint has no tokenizer.");
             var tokenizer = new Tokenizer(spec);
-            string input = parsed.GetValue(text) is { } given and not "-" ? given : Console.In.ReadToEnd();
+            string input = parsed.GetValue(text) is { } given and not "-" ? given : StandardInput.ReadAll(cancellation);
             if (parsed.GetValue(decode))
             {
                 Console.WriteLine(tokenizer.Decode(Checked(SamplingFlags.ParseIds(input, "--decode"), tokenizer)));
@@ -35,8 +38,7 @@ internal static class TokenizeVerb
             else
                 Print(ids, tokenizer);
             return Program.Done;
-        });
-        return command;
+        }
     }
 
     private static int[] Checked(int[] ids, Tokenizer tokenizer)

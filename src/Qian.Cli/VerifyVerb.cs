@@ -62,17 +62,27 @@ internal static class VerifyVerb
         return failed == 0 && all.Count > 0 ? Program.Done : Program.Failed;
     }
 
-    private static void Print(string subject, List<VerificationResult> results)
+    // A table for each subject; where every subject has one row, one table with the subjects as rows.
+    private static void Print(string target, List<VerificationResult> results)
     {
-        var table = new Table { Border = TableBorder.Simple, Title = new TableTitle(Markup.Escape(subject), Style.Plain) };
+        List<IGrouping<string, VerificationResult>> subjects = [.. results.GroupBy(result => result.Subject)];
+        if (subjects.Count > 1 && subjects.TrueForAll(subject => subject.Count() == 1))
+            Print(target, results, result => $"{result.Subject}: {result.Quantity}");
+        else
+            subjects.ForEach(subject => Print(subject.Key, subject, result => result.Quantity));
+    }
+
+    private static void Print(string title, IEnumerable<VerificationResult> results, Func<VerificationResult, string> label)
+    {
+        var table = new Table { Border = TableBorder.Simple, Title = new TableTitle(Markup.Escape(title), Style.Plain) };
         table.AddColumns("compared", "value", "bound", "");
         table.Columns[1].Alignment = Justify.Right;
         table.Columns[2].Alignment = Justify.Right;
         foreach (VerificationResult result in results)
         {
             string verdict = result.Passed ? "ok" : "[red]FAIL[/]";
-            string detail = result.Detail.Length == 0 ? "" : $" {Markup.Escape(result.Detail)}";
-            table.AddRow(Markup.Escape(result.Quantity) + detail, Number(result.Value), Number(result.Bound), verdict);
+            string detail = result.Detail.Length == 0 ? "" : $" {result.Detail}";
+            table.AddRow(Markup.Escape(label(result) + detail), Number(result.Value), Number(result.Bound), verdict);
         }
 
         Terminal.Out.Write(table);

@@ -16,6 +16,7 @@ public sealed unsafe class MappedFile : IDisposable
     private MappedFile(string path)
     {
         Path = path;
+        RegularFile.Require(path);
         using var stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read);
         Length = stream.Length;
         if (Length == 0)

@@ -6,9 +6,10 @@ namespace Qian.Repository.Tests;
 // The README's example, compiled. ReadmeTests holds the two to be the same text.
 internal static class ReadmeExample
 {
-    public static async Task Run(string path)
+    public static async Task Run(string[] args)
     {
         // README begin
+        string path = args[0]; // a .gguf file or a Hugging Face folder
         using Engine engine = Engine.Load(path);
 
         // Tokens and text: a session is one timeline; what was computed stays computed.

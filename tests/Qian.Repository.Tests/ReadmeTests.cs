@@ -33,7 +33,8 @@ public sealed partial class ReadmeTests
         string example = CSharpBlock().Match(readme).Groups[1].Value.Trim();
         string source = Repository.Read("tests/Qian.Repository.Tests/ReadmeExample.cs");
         string body = string.Join('\n', ExampleRegion().Match(source).Groups[1].Value.Trim('\n').Split('\n').Select(line => line.StartsWith("        ", StringComparison.Ordinal) ? line[8..] : line)).Trim();
-        Assert.Equal(body, example);
+        string usings = source[..source.IndexOf("\nnamespace", StringComparison.Ordinal)].Trim();
+        Assert.Equal($"{usings}\n\n{body}", example);
     }
 
     [GeneratedRegex(@"## The map\n+```\n(.*?)```", RegexOptions.Singleline)]

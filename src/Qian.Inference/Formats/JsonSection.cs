@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Qian.Kernels;
 
 namespace Qian.Inference.Formats;
 
@@ -24,6 +25,7 @@ internal readonly struct JsonSection
     {
         try
         {
+            RegularFile.Require(path);
             using FileStream stream = File.OpenRead(path);
             if (stream.Length > longestBytes)
                 throw new BadModelFileException($"{path}: {stream.Length} bytes, at most {longestBytes} are expected of such a file");

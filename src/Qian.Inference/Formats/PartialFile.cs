@@ -1,3 +1,5 @@
+using Qian.Kernels;
+
 namespace Qian.Inference.Formats;
 
 // A file under construction: written beside its final place under the name plus `.part`, moved there by Commit, deleted when
@@ -13,6 +15,7 @@ internal sealed class PartialFile : IDisposable
     public PartialFile(string path)
     {
         FinalPath = path;
+        RegularFile.Require(path);
         _partPath = path + ".part";
         _stream = new FileStream(_partPath, FileMode.Create, FileAccess.ReadWrite, FileShare.Read, BufferBytes);
     }

@@ -40,7 +40,8 @@ internal static class MemoryEstimate
         int layers = mtp ? 1 : 0;
         for (int layer = range.First; layer < range.End; layer++)
             layers += config.FullAttentionLayers[layer] ? 1 : 0;
-        return new KvShape(layers, config.KvHeads, config.HeadDim, Network.DeltaChunk);
+        // A slice of DeltaNet layers alone keeps blocks of one layer that nobody reads: tokens are counted by them.
+        return new KvShape(Math.Max(1, layers), config.KvHeads, config.HeadDim, Network.DeltaChunk);
     }
 
     // The context to run with, or a refusal that says what would fit.

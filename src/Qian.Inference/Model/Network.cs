@@ -48,6 +48,10 @@ internal sealed partial class Network : IDisposable
     // Called with named intermediate rows while set; for verification against reference activations only.
     public Action<string, int, FloatView>? Tap { get; set; }
 
+    // Ends a pass between two layers while set: the states of its sequences are undefined then, so only verification, which
+    // throws them away, uses it.
+    public CancellationToken Cancellation { get; set; }
+
     // KV layer of the MTP block: one more layer in the same blocks.
     private int MtpCacheIndex { get; }
 
@@ -115,6 +119,7 @@ internal sealed partial class Network : IDisposable
     {
         int rows = batch.RowCount;
         int hidden = _config.HiddenSize;
+        Cancellation.ThrowIfCancellationRequested();
         long count = (long)rows * hidden;
         Tap?.Invoke("layer_input", layerIndex, FirstRows(_scratch.Residual, rows, hidden));
 

@@ -18,11 +18,10 @@ internal sealed class Invariants : IDisposable
     private readonly List<VerificationResult> _results = [];
     private readonly int[] _prompt;
     private readonly ForwardBatch _batch;
-    private readonly CancellationToken _cancellation;
 
     private Invariants(LoadedModel model, string subject, CancellationToken cancellation)
     {
-        _cancellation = cancellation;
+        model.Network.Cancellation = cancellation;
         _model = model;
         _subject = subject;
         _batch = new ForwardBatch(model.Network.MaxRows);
@@ -197,7 +196,6 @@ internal sealed class Invariants : IDisposable
 
     private void Pass(params ReadOnlySpan<(SequenceState Sequence, ReadOnlyMemory<int> Tokens)> runs)
     {
-        _cancellation.ThrowIfCancellationRequested();
         _batch.Clear();
         foreach ((SequenceState sequence, ReadOnlyMemory<int> tokens) in runs)
         {

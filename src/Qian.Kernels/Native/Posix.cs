@@ -15,6 +15,28 @@ internal static unsafe partial class Posix
     [LibraryImport("libc", SetLastError = true)]
     private static partial int madvise(void* address, nuint length, int advice);
 
+    // statx has one layout on every CPU, unlike stat: struct statx, u16 stx_mode at byte 28.
+    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int statx(int folder, string path, int flags, uint mask, byte* result);
+
+    // The file type bits of st_mode, 0 when they cannot be told here (no such file, another system).
+    internal static int FileType(string path)
+    {
+        const int currentFolder = -100, statxBytes = 256, modeOffset = 28, typeMask = 0xF000;
+        const uint typeOnly = 1;
+        if (!IsLinux)
+            return 0;
+        byte* result = stackalloc byte[statxBytes];
+        try
+        {
+            return statx(currentFolder, path, 0, typeOnly, result) == 0 ? *(ushort*)(result + modeOffset) & typeMask : 0;
+        }
+        catch (EntryPointNotFoundException)
+        {
+            return 0; // a libc from before 2018
+        }
+    }
+
     // Advice is only advice: a kernel that refuses it (an old one, a container) changes nothing but speed.
     internal static bool Advise(void* address, nuint length, int advice) => IsLinux && madvise(address, length, advice) == 0;
 }
