@@ -9,6 +9,7 @@ public sealed class HelpTests
         { "chat", ["--model", "--max-tokens", "--system <TEXT>", "--no-think"] },
         { "inspect", ["PATH", "--tensors", "--context", "--kv", "--json"] },
         { "verify", ["PATH", "--kv", "--json"] },
+        { "bench", ["--model", "--threads", "--prefill", "--depth", "--batch", "--budget", "--quick", "--json", "--svg"] },
         { "tokenize", ["TEXT", "--model", "--control", "--decode", "--json"] },
         { "template", ["FILE", "--model", "--user", "--no-think", "--preserve-thinking", "--no-generation-prompt", "--segments"] },
         { "completion", ["bash", "zsh", "fish", "powershell"] },
