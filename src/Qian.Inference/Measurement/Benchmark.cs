@@ -251,13 +251,11 @@ internal sealed class Benchmark : IDisposable
     private void Measure(BenchWork work, int sampleCount, Action once)
     {
         var kept = new List<Window>();
-        int repetitions = 0;
         while (kept.Count < sampleCount)
         {
             Window window = TakeWindow(once);
-            while (window.Foreign > MostForeign && repetitions < MostRepetitions && window.Seconds < LeftSeconds)
+            for (int i = 0; i < MostRepetitions && window.Foreign > MostForeign && window.Seconds < LeftSeconds; i++)
             {
-                repetitions++;
                 Window again = TakeWindow(once);
                 window = (again.Foreign ?? 0) < window.Foreign ? again : window;
             }

@@ -33,6 +33,8 @@ internal sealed class CeilingMeter : IDisposable
         ReadCeiling.Read(_buffer, team);
         (_int8, _int8Rounds) = Fastest(ProductCeiling.Int8);
         (_float32, _float32Rounds) = Fastest(ProductCeiling.Float32);
+        // So that a run in which no point is affordable has ceilings to report.
+        Sample();
     }
 
     public long BufferBytes => _buffer.Bytes;
