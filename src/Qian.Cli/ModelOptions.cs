@@ -43,10 +43,17 @@ internal sealed class ModelOptions
         }
 
         Check(options);
+        if (parsed.GetValue(_yarn) is { } factor)
+        {
+            using var checkpoint = Inference.Formats.Checkpoint.Open(Path(parsed));
+            options = options with { Yarn = new YarnScaling(factor, checkpoint.Config.Yarn?.OriginalContext ?? checkpoint.Config.ContextLength) };
+            Check(options);
+        }
+
         return options;
     }
 
-    public Engine Load(ParseResult parsed, CancellationToken cancellation) => Load(Path(parsed), Engine(parsed), parsed.GetValue(_yarn), cancellation);
+    public Engine Load(ParseResult parsed, CancellationToken cancellation) => Load(Path(parsed), Engine(parsed), cancellation);
 
     private static void Check(EngineOptions options)
     {
@@ -60,15 +67,8 @@ internal sealed class ModelOptions
         }
     }
 
-    private static Engine Load(string path, EngineOptions options, double? yarnFactor, CancellationToken cancellation)
+    private static Engine Load(string path, EngineOptions options, CancellationToken cancellation)
     {
-        if (yarnFactor is { } factor)
-        {
-            using var checkpoint = Inference.Formats.Checkpoint.Open(path);
-            options = options with { Yarn = new YarnScaling(factor, checkpoint.Config.Yarn?.OriginalContext ?? checkpoint.Config.ContextLength) };
-            Check(options);
-        }
-
         if (Console.IsErrorRedirected)
             return Inference.Engine.Load(path, options, null, cancellation);
         IAnsiConsole console = Terminal.Error;

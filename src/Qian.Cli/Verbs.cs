@@ -15,6 +15,7 @@ internal static class Verbs
             ChatVerb.Create(),
             InspectVerb.Create(),
             VerifyVerb.Create(),
+            BenchVerb.Create(),
             SynthVerb.Create(),
             TokenizeVerb.Create(),
             TemplateVerb.Create(),

@@ -10,6 +10,7 @@ public sealed class HelpTests
         { "inspect", ["PATH", "--tensors", "--context", "--kv", "--json"] },
         { "verify", ["PATH", "--kv", "--json"] },
         { "synth", ["OUT", "--like", "--type", "--layers", "--mtp", "--seed", "--tokenizer", "--vocab", "--force", "--json"] },
+        { "bench", ["--model", "--threads", "--prefill", "--depth", "--batch", "--budget", "--quick", "--json", "--svg"] },
         { "tokenize", ["TEXT", "--model", "--control", "--decode", "--json"] },
         { "template", ["FILE", "--model", "--user", "--no-think", "--preserve-thinking", "--no-generation-prompt", "--segments"] },
         { "completion", ["bash", "zsh", "fish", "powershell"] },

@@ -21,6 +21,7 @@ public sealed partial class ArrowTests
         ["Text"] = ["Formats"],
         ["Model"] = ["Formats"],
         ["Runtime"] = ["Formats", "Text", "Model"],
+        ["Measurement"] = ["Formats", "Text", "Model", "Runtime"],
         ["Chat"] = ["Formats", "Text", "Model", "Runtime"],
         ["Verification"] = ["Formats", "Text", "Model", "Runtime", "Chat"],
     };

@@ -1,0 +1,93 @@
+namespace Qian.Inference.Measurement;
+
+// What to measure. Zero-length lists leave a kind out.
+internal sealed record BenchRequest
+{
+    public IReadOnlyList<int> PrefillCounts { get; init; } = [128, 512, 2048];
+
+    public IReadOnlyList<int> Depths { get; init; } = [0, 4096, 32768];
+
+    public IReadOnlyList<int> Batches { get; init; } = [1, 2, 4, 8];
+
+    // Points whose estimate does not fit into what is left of this are left out.
+    public double BudgetSeconds { get; init; } = 240;
+
+    // Short windows and a small read buffer: shows that everything works, not what the machine can do.
+    public bool Quick { get; init; }
+}
+
+internal enum BenchKind
+{
+    Prefill,
+    Decode,
+}
+
+// One measured point; medians over its samples. Ceilings are those measured around its own samples.
+internal sealed record BenchPoint
+{
+    public required BenchKind Kind { get; init; }
+
+    // Tokens before the first computed one.
+    public required int Depth { get; init; }
+
+    // Prefill: tokens of the prompt. Decode: sequences, one token each.
+    public required int Rows { get; init; }
+
+    public required int SampleCount { get; init; }
+
+    public required double TokensPerSecond { get; init; }
+
+    public required double MillisecondsPerPass { get; init; }
+
+    public required double GigabytesPerSecond { get; init; }
+
+    public required double GmacsPerSecond { get; init; }
+
+    public required double ReadCeiling { get; init; }        // GB/s
+
+    public required double ProductCeiling { get; init; }     // GMAC/s of the kind of product the model uses
+
+    // Largest share of the processors that others had in a sample that counts; null when unknown.
+    public required double? ForeignShare { get; init; }
+
+    // True when samples stayed disturbed after all repetitions.
+    public required bool IsDisturbed { get; init; }
+
+    public required double AllocatedBytesPerToken { get; init; }
+
+    public double ReadShare => GigabytesPerSecond / ReadCeiling;
+
+    public double ProductShare => GmacsPerSecond / ProductCeiling;
+
+    public string Name => Kind == BenchKind.Prefill ? $"prefill {Rows}" : Rows == 1 ? $"decode at {Depth}" : $"decode at {Depth}, batch {Rows}";
+}
+
+internal sealed record BenchCeilings(double ReadGigabytesPerSecond, double Int8GmacsPerSecond, string Int8Form, double Float32GmacsPerSecond, string Float32Form);
+
+internal sealed record BenchReport
+{
+    public required string Model { get; init; }
+
+    public required int ThreadCount { get; init; }
+
+    public required double LoadSeconds { get; init; }
+
+    public required long LoadedBytes { get; init; }
+
+    public required long ReadBufferBytes { get; init; }
+
+    // Medians over the whole run.
+    public required BenchCeilings Ceilings { get; init; }
+
+    // True where products run on 8 bits, so that their ceiling is the int8 one.
+    public required bool UsesInt8 { get; init; }
+
+    public required IReadOnlyList<BenchPoint> Points { get; init; }
+
+    // What was asked for and not measured, with the reason.
+    public required IReadOnlyList<string> LeftOut { get; init; }
+
+    public required long NativeBytes { get; init; }
+
+    public required long PeakBytes { get; init; }
+}
