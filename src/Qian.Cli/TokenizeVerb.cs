@@ -19,7 +19,7 @@ internal static class TokenizeVerb
         var command = new Command("tokenize", "Show the tokens of a text") { text, model, control, decode, json };
         command.SetAction(parsed =>
         {
-            using Checkpoint checkpoint = Checkpoint.Open(parsed.GetValue(model)!);
+            using Checkpoint checkpoint = Checkpoint.Open(ModelPath.Of(parsed.GetValue(model)!));
             TokenizerSpec spec = checkpoint.LoadTokenizer() ?? throw new BadModelFileException("This checkpoint has no tokenizer.");
             var tokenizer = new Tokenizer(spec);
             string input = parsed.GetValue(text) is { } given and not "-" ? given : Console.In.ReadToEnd();

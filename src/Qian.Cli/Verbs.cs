@@ -16,6 +16,8 @@ internal static class Verbs
             InspectVerb.Create(),
             VerifyVerb.Create(),
             SynthVerb.Create(),
+            PullVerb.Create(),
+            ModelsVerb.Create(),
             TokenizeVerb.Create(),
             TemplateVerb.Create(),
             CompletionVerb.Create(),
