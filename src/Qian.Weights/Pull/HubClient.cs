@@ -176,7 +176,7 @@ internal sealed class HubClient : IDisposable
         }
         catch (HttpRequestException error)
         {
-            throw new PassingFaultException($"{what}: {address.Host}: {HubPath.Shown(error.Message)}", inner: error);
+            throw new PassingFaultException($"{what}: {address.Host}: {HubPath.Shown(error.GetBaseException().Message)}", inner: error);
         }
     }
 

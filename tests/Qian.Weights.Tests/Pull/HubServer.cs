@@ -37,6 +37,8 @@ internal sealed record HubReply(int Status, byte[] Body)
 
     public bool Stall { get; init; }
 
+    public HubReply Saying(string name, string value) => this with { Headers = new(Headers) { [name] = value } };
+
     public static HubReply Error(int status, params (string Name, string Value)[] headers) =>
         new(status, "no"u8.ToArray()) { Headers = headers.ToDictionary(header => header.Name, header => header.Value) };
 }
@@ -84,7 +86,7 @@ internal sealed class HubServer : IDisposable
     public byte[] Add(string path, int bytes)
     {
         byte[] content = new byte[bytes];
-        new Random(path.Length * 31 + bytes).NextBytes(content);
+        new Random(path.Aggregate(bytes, (seed, c) => unchecked(seed * 31 + c))).NextBytes(content);
         return Files[path] = content;
     }
 

@@ -169,7 +169,7 @@ public sealed class PullFaultTests : IDisposable
     {
         Server.Add(PullFixture.File, 450_000);
         Server.Fault = request => !request.IsContentHost ? null : ranges
-            ? Server.Content(request) with { Headers = { ["Content-Range"] = $"bytes {request.Range!.Value.From}-{request.Range.Value.To}/450001" } }
+            ? Server.Content(request).Saying("Content-Range", $"bytes {request.Range!.Value.From}-{request.Range.Value.To}/450001")
             : new HubReply(200, new byte[449_999]);
         IOException error = await Assert.ThrowsAsync<IOException>(() => _pull.Pull());
         Assert.Contains("the hub lists 450000 bytes, the server has", error.Message, StringComparison.Ordinal);
@@ -180,7 +180,7 @@ public sealed class PullFaultTests : IDisposable
     public async Task AnotherRangeThanAskedForIsNotWritten()
     {
         Server.Add(PullFixture.File, 450_000);
-        Server.Fault = request => request.IsContentHost && First(2) ? Server.Content(request) with { Headers = { ["Content-Range"] = "bytes 5-100/450000" } } : null;
+        Server.Fault = request => request.IsContentHost && First(2) ? Server.Content(request).Saying("Content-Range", "bytes 5-100/450000") : null;
         await _pull.Pull();
         _pull.AssertPulled(PullFixture.File);
     }
