@@ -59,7 +59,7 @@ internal sealed record FileChoice(IReadOnlyList<HubFile> Files, string? Reason)
     // Keys and values, state and scratch of the published shape that the repository's name carries; for other names an allowance.
     private static (long Bytes, string Basis) MemoryBesidesWeights(string repo, int contextLength)
     {
-        SynthShape? shape = SynthShape.All.Where(shape => repo.Contains(shape.Title, StringComparison.OrdinalIgnoreCase)).MaxBy(shape => shape.Title.Length);
+        SynthShape? shape = SynthShape.All.Where(shape => shape.Title.StartsWith("Qwen", StringComparison.Ordinal) && repo.Contains(shape.Title, StringComparison.OrdinalIgnoreCase)).MaxBy(shape => shape.Title.Length);
         if (shape is null)
             return ((2L << 30) + contextLength * 65536L, "an allowance: the name tells no known shape");
         ModelConfig config = shape.ToConfig(null, withMtp: false, shape.VocabularySize);

@@ -15,6 +15,9 @@ internal sealed class FileDownload(HubClient client, HubListing listing, HubFile
     // Less than this per connection is not progress: a server that gives a byte at a time would never end.
     private const int LeastProgressBytes = 1 << 16;
 
+    // What a killed process may have to fetch again, per connection.
+    private const int MarkEveryBytes = 8 << 20;
+
     private readonly long _sizeBytes = file.SizeBytes!.Value;
     private long _reported;
 
@@ -128,6 +131,8 @@ internal sealed class FileDownload(HubClient client, HubListing listing, HubFile
                     await RandomAccess.WriteAsync(data, buffer.AsMemory(0, count), start + done, CancellationToken.None);
                     done += count;
                     Advance(count);
+                    if (done - map.DoneOf(piece) >= MarkEveryBytes)
+                        Mark(data, map, piece, done);
                 }
             }
             catch (PassingFaultException error)
@@ -136,11 +141,8 @@ internal sealed class FileDownload(HubClient client, HubListing listing, HubFile
             }
             finally
             {
-                if (done > before)
-                {
-                    RandomAccess.FlushToDisk(data);
-                    map.Mark(piece, done);
-                }
+                if (done > map.DoneOf(piece))
+                    Mark(data, map, piece, done);
             }
 
             if (done - before >= LeastProgressBytes)
@@ -148,6 +150,12 @@ internal sealed class FileDownload(HubClient client, HubListing listing, HubFile
             if (fault is not null)
                 await backoff.WaitAsync(fault, cancellation);
         }
+    }
+
+    private static void Mark(SafeFileHandle data, PieceMap map, int piece, int done)
+    {
+        RandomAccess.FlushToDisk(data);
+        map.Mark(piece, done);
     }
 
     // Without ranges there is no going on in the middle: what is there already is read again and not written.
