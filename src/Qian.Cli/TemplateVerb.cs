@@ -65,7 +65,7 @@ internal static class TemplateVerb
     {
         if (model is null)
             return ChatTemplate.Default;
-        using Checkpoint checkpoint = Checkpoint.Open(model);
+        using Checkpoint checkpoint = Checkpoint.Open(ModelPath.Of(model));
         if (checkpoint.ChatTemplate is { } source)
             return ChatTemplate.Compile(source);
         Terminal.Note("this checkpoint has no template of its own; showing Qwen3.6's");

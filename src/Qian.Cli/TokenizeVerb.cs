@@ -22,7 +22,7 @@ internal static class TokenizeVerb
 
         int Run(ParseResult parsed, CancellationToken cancellation)
         {
-            using Checkpoint checkpoint = Checkpoint.Open(parsed.GetValue(model)!);
+            using Checkpoint checkpoint = Checkpoint.Open(ModelPath.Of(parsed.GetValue(model)!));
             TokenizerSpec spec = checkpoint.LoadTokenizer() ?? throw new BadModelFileException("This checkpoint has no tokenizer.");
             var tokenizer = new Tokenizer(spec);
             string input = parsed.GetValue(text) is { } given and not "-" ? given : StandardInput.ReadAll(cancellation);

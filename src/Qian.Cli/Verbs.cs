@@ -17,6 +17,8 @@ internal static class Verbs
             VerifyVerb.Create(),
             BenchVerb.Create(),
             SynthVerb.Create(),
+            PullVerb.Create(),
+            ModelsVerb.Create(),
             TokenizeVerb.Create(),
             TemplateVerb.Create(),
             CompletionVerb.Create(),

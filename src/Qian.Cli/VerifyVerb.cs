@@ -17,7 +17,7 @@ internal static class VerifyVerb
         var exact = new Option<bool>("--exact") { Description = "Compare with exact arithmetic for large model files too (slow)" };
         var json = new Option<bool>("--json") { Description = "Print the results as JSON" };
         var command = new Command("verify", "Compare against reference numbers, or run the engine's invariants on a model file") { paths, kv, exact, json };
-        command.SetAction((parsed, cancellation) => Task.FromResult(Run(parsed.GetValue(paths)!, Enum.Parse<KvType>(parsed.GetValue(kv)!, ignoreCase: true), parsed.GetValue(exact), parsed.GetValue(json), cancellation)));
+        command.SetAction((parsed, cancellation) => Task.FromResult(Run([.. parsed.GetValue(paths)!.Select(ModelPath.Of)], Enum.Parse<KvType>(parsed.GetValue(kv)!, ignoreCase: true), parsed.GetValue(exact), parsed.GetValue(json), cancellation)));
         return command;
     }
 
