@@ -11,6 +11,8 @@ public sealed class HelpTests
         { "verify", ["PATH", "--kv", "--json"] },
         { "synth", ["OUT", "--like", "--type", "--layers", "--mtp", "--seed", "--tokenizer", "--vocab", "--force", "--json"] },
         { "bench", ["--model", "--threads", "--prefill", "--depth", "--batch", "--budget", "--quick", "--json", "--svg"] },
+        { "pull", ["NAME", "--revision", "--context", "--json"] },
+        { "models", ["rm", "--json"] },
         { "tokenize", ["TEXT", "--model", "--control", "--decode", "--json"] },
         { "template", ["FILE", "--model", "--user", "--no-think", "--preserve-thinking", "--no-generation-prompt", "--segments"] },
         { "completion", ["bash", "zsh", "fish", "powershell"] },
