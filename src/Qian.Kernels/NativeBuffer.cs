@@ -15,10 +15,14 @@ public sealed unsafe class NativeBuffer : IDisposable
     private static long s_allocatedBytes;
 
     private byte* _pointer;
+    private readonly byte* _mapping;     // where a mapped buffer's pages begin; null for the heap's
+    private readonly nuint _mappedBytes;
 
-    private NativeBuffer(byte* pointer, long bytes)
+    private NativeBuffer(byte* pointer, long bytes, byte* mapping, nuint mappedBytes)
     {
         _pointer = pointer;
+        _mapping = mapping;
+        _mappedBytes = mappedBytes;
         Bytes = bytes;
         Interlocked.Add(ref s_allocatedBytes, bytes);
     }
@@ -44,14 +48,26 @@ public sealed unsafe class NativeBuffer : IDisposable
     public static NativeBuffer Allocate(long bytes, bool hugePages = false)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(bytes);
-        hugePages &= bytes >= (long)HugePageBytes;
-        nuint alignment = hugePages ? HugePageBytes : 64;
-        nuint size = ((nuint)Math.Max(bytes, 1) + alignment - 1) & ~(alignment - 1);
-        byte* pointer = (byte*)NativeMemory.AlignedAlloc(size, alignment);
-        if (hugePages)
-            Posix.Advise(pointer, size, Posix.AdviseHugePage);
+        if (Posix.IsLinux && bytes >= (long)HugePageBytes)
+            return Map(bytes, hugePages);
+        nuint size = (nuint)Math.Max(bytes, 1);
+        byte* pointer = (byte*)NativeMemory.AlignedAlloc(size, 64);
         NativeMemory.Clear(pointer, size);
-        return new NativeBuffer(pointer, bytes);
+        return new NativeBuffer(pointer, bytes, null, 0);
+    }
+
+    // Large buffers come as untouched zero pages, so that the threads that fill them make them, side by side, instead of one
+    // thread clearing everything first.
+    private static NativeBuffer Map(long bytes, bool hugePages)
+    {
+        nuint size = ((nuint)bytes + 2 * HugePageBytes - 1) & ~(HugePageBytes - 1);
+        byte* mapping = Posix.MapZeroed(size);
+        if (mapping == null)
+            throw new OutOfMemoryException($"the system refused {bytes} bytes of memory");
+        byte* pointer = (byte*)(((nuint)mapping + HugePageBytes - 1) & ~(HugePageBytes - 1));
+        if (hugePages)
+            Posix.Advise(pointer, (nuint)bytes, Posix.AdviseHugePage);
+        return new NativeBuffer(pointer, bytes, mapping, size);
     }
 
     /// <summary>Allocates zeroed memory for <paramref name="count"/> floats.</summary>
@@ -81,7 +97,10 @@ public sealed unsafe class NativeBuffer : IDisposable
     {
         if (_pointer == null)
             return;
-        NativeMemory.AlignedFree(_pointer);
+        if (_mapping != null)
+            Posix.Unmap(_mapping, _mappedBytes);
+        else
+            NativeMemory.AlignedFree(_pointer);
         _pointer = null;
         Interlocked.Add(ref s_allocatedBytes, -Bytes);
     }

@@ -15,6 +15,22 @@ internal static unsafe partial class Posix
     [LibraryImport("libc", SetLastError = true)]
     private static partial int madvise(void* address, nuint length, int advice);
 
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial byte* mmap(void* address, nuint length, int protection, int flags, int file, nint offset);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int munmap(void* address, nuint length);
+
+    // Fresh zero pages, each made when it is first touched, by whoever touches it. Null when the system refuses.
+    internal static byte* MapZeroed(nuint length)
+    {
+        const int readWrite = 3, privateAnonymous = 0x22;
+        byte* address = mmap(null, length, readWrite, privateAnonymous, -1, 0);
+        return (nint)address == -1 ? null : address;
+    }
+
+    internal static void Unmap(void* address, nuint length) => _ = munmap(address, length);
+
     // statx has one layout on every CPU, unlike stat: struct statx, u16 stx_mode at byte 28.
     [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
     private static partial int statx(int folder, string path, int flags, uint mask, byte* result);
