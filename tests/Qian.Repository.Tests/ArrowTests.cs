@@ -11,7 +11,8 @@ public sealed partial class ArrowTests
         ["Qian.Kernels"] = [],
         ["Qian.Inference"] = ["Qian.Kernels"],
         ["Qian.Weights"] = ["Qian.Inference", "Qian.Kernels"],
-        ["Qian.Cli"] = ["Qian.Inference", "Qian.Kernels", "Qian.Weights"],
+        ["Qian.Training"] = ["Qian.Inference", "Qian.Kernels"],
+        ["Qian.Cli"] = ["Qian.Inference", "Qian.Kernels", "Qian.Weights", "Qian.Training"],
     };
 
     // Folders of Qian.Inference, lowest first. A folder may use those before it; the root's data types are everybody's.
