@@ -17,7 +17,7 @@ internal static class InspectVerb
 
     public static Command Create()
     {
-        var path = new Argument<string>("PATH") { Description = "A .gguf file, a Hugging Face folder, or a pulled name" };
+        var path = new Argument<string?>("PATH") { Description = "A .gguf file, a Hugging Face folder, or a pulled name (default: the embedded nano)", Arity = ArgumentArity.ZeroOrOne };
         var tensors = new Option<bool>("--tensors") { Description = "List every tensor" };
         var contexts = new Option<int[]>("--context", "-c") { Description = "Context to plan memory for; may be given several times (default 4096, 32768, 131072, 262144)", HelpName = "N" };
         var kv = new Option<string>("--kv") { Description = "Type of attention keys and values", DefaultValueFactory = _ => "f16" };
@@ -26,7 +26,7 @@ internal static class InspectVerb
         var command = new Command("inspect", "Show what a model file holds and what it takes") { path, tensors, contexts, kv, json };
         command.SetAction(parsed =>
         {
-            using Checkpoint checkpoint = Checkpoint.Open(ModelPath.Of(parsed.GetValue(path)!));
+            using Checkpoint checkpoint = Checkpoint.Open(ModelPath.Of(parsed.GetValue(path)));
             int[] chosen = Contexts(parsed.GetValue(contexts), checkpoint.Config.ContextLength);
             KvType kvType = Enum.Parse<KvType>(parsed.GetValue(kv)!, ignoreCase: true);
             MemoryPlan memory = MemoryEstimate.For(checkpoint, new EngineOptions { KvType = kvType }, LayerRange.All(checkpoint.Config));

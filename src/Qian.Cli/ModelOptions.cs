@@ -8,7 +8,7 @@ namespace Qian.Cli;
 // The options of every verb that loads a model, and the loading with its progress bar.
 internal sealed class ModelOptions
 {
-    private readonly Option<string?> _model = new("--model", "-m") { Description = "Model: a .gguf file (the first of a split set too), a Hugging Face folder, or a pulled name", HelpName = "PATH" };
+    private readonly Option<string?> _model = new("--model", "-m") { Description = "Model: a .gguf file (the first of a split set too), a Hugging Face folder, or a pulled name (default: the embedded nano)", HelpName = "PATH" };
     private readonly Option<int?> _threads = new("--threads", "-t") { Description = "Threads that compute (default: one per processor)", HelpName = "N" };
     private readonly Option<int?> _context = new("--context", "-c") { Description = "Tokens of context (default: what fits, up to the model's own)", HelpName = "N" };
     private readonly Option<string> _kv = new("--kv") { Description = "Type of attention keys and values: f16, bf16, f32 or q8_0", DefaultValueFactory = _ => "f16", HelpName = "TYPE" };
@@ -23,9 +23,7 @@ internal sealed class ModelOptions
             command.Add(option);
     }
 
-    public string Path(ParseResult parsed) => parsed.GetValue(_model) is { } given
-        ? ModelPath.Of(given)
-        : throw new BadRequestException("no model given: name one with -m PATH (a .gguf file, a Hugging Face folder, or a pulled name). The embedded demo model is not part of this version.");
+    public string Path(ParseResult parsed) => ModelPath.Of(parsed.GetValue(_model));
 
     public EngineOptions Engine(ParseResult parsed)
     {

@@ -12,7 +12,7 @@ internal static class TokenizeVerb
     public static Command Create()
     {
         var text = new Argument<string?>("TEXT") { Description = "Text; '-' or nothing reads standard input", Arity = ArgumentArity.ZeroOrOne };
-        var model = new Option<string>("--model", "-m") { Description = "Model file or folder whose tokenizer to use", HelpName = "PATH", Required = true };
+        var model = new Option<string?>("--model", "-m") { Description = "Model file or folder whose tokenizer to use (default: the embedded nano)", HelpName = "PATH" };
         var control = new Option<bool>("--control") { Description = "Let text that spells a control token become one, as the template's own text does" };
         var decode = new Option<bool>("--decode") { Description = "TEXT is a list of ids; print the text they stand for" };
         var json = new Option<bool>("--json") { Description = "Print ids and pieces as JSON" };
@@ -22,7 +22,7 @@ internal static class TokenizeVerb
 
         int Run(ParseResult parsed, CancellationToken cancellation)
         {
-            using Checkpoint checkpoint = Checkpoint.Open(ModelPath.Of(parsed.GetValue(model)!));
+            using Checkpoint checkpoint = Checkpoint.Open(ModelPath.Of(parsed.GetValue(model)));
             TokenizerSpec spec = checkpoint.LoadTokenizer() ?? throw new BadModelFileException("This checkpoint has no tokenizer.");
             var tokenizer = new Tokenizer(spec);
             string input = parsed.GetValue(text) is { } given and not "-" ? given : StandardInput.ReadAll(cancellation);
