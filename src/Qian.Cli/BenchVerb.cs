@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Globalization;
-using System.Text.Json;
 using Qian.Inference;
 using Qian.Inference.Formats;
 using Qian.Inference.Measurement;
@@ -82,7 +81,7 @@ internal static class BenchVerb
         Console.WriteLine($"tier {IsaTier.Current.ToString().ToLowerInvariant()}; medians of windows between which the ceilings were measured; products are those with weights, of {(report.UsesInt8 ? "8 bits" : "float32")}{(request.Quick ? "; --quick: a look, not a measurement" : "")}");
     }
 
-    private static void PrintJson(BenchReport report, BenchRequest request) => Console.WriteLine(JsonSerializer.Serialize(new
+    private static void PrintJson(BenchReport report, BenchRequest request) => JsonOutput.Print(new
     {
         model = Name(report),
         quick = request.Quick,
@@ -126,7 +125,7 @@ internal static class BenchVerb
             allocated_bytes_per_token = point.AllocatedBytesPerToken,
         }),
         left_out = report.LeftOut,
-    }));
+    });
 
     private static string Name(BenchReport report) => Path.GetFileName(Path.TrimEndingDirectorySeparator(report.Model));
 

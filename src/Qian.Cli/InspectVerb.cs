@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Globalization;
-using System.Text.Json;
 using Qian.Inference;
 using Qian.Inference.Chat;
 using Qian.Inference.Formats;
@@ -178,7 +177,7 @@ internal static class InspectVerb
 
     private static void PrintJson(Checkpoint checkpoint, MemoryPlan memory, int[] contexts, bool listTensors)
     {
-        Console.WriteLine(JsonSerializer.Serialize(new
+        JsonOutput.Print(new
         {
             path = checkpoint.Path,
             config = checkpoint.Config,
@@ -190,6 +189,6 @@ internal static class InspectVerb
             available_bytes = memory.AvailableBytes,
             largest_context = memory.LargestContext,
             tensors = listTensors ? checkpoint.Tensors.Select(tensor => new { name = tensor.Name, type = tensor.TypeName, shape = tensor.Shape, bytes = tensor.ByteCount }) : null,
-        }));
+        });
     }
 }

@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Globalization;
-using System.Text.Json;
 using Qian.Inference;
 using Qian.Weights;
 using Spectre.Console;
@@ -42,7 +41,7 @@ internal static class ModelsVerb
                 return Program.Failed;
             CachedModels.Delete(removal);
             if (parsed.GetValue(json))
-                Console.WriteLine(JsonSerializer.Serialize(new { deleted = removal.Folders.Concat(removal.Paths), bytes = removal.Bytes }));
+                JsonOutput.Print(new { deleted = removal.Folders.Concat(removal.Paths), bytes = removal.Bytes });
             else
                 Console.WriteLine($"{MemoryPlan.Format(removal.Bytes)} freed");
             return Program.Done;
@@ -81,7 +80,7 @@ internal static class ModelsVerb
         Terminal.Out.Write(table);
     }
 
-    private static void PrintJson(List<CachedModel> models) => Console.WriteLine(JsonSerializer.Serialize(models.Select(model => new
+    private static void PrintJson(List<CachedModel> models) => JsonOutput.Print(models.Select(model => new
     {
         name = model.Name,
         commit = model.Commit,
@@ -89,5 +88,5 @@ internal static class ModelsVerb
         files = model.Files,
         bytes = model.Bytes,
         whole = model.IsWhole,
-    })));
+    }));
 }

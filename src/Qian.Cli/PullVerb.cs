@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Globalization;
-using System.Text.Json;
 using Qian.Inference;
 using Qian.Weights;
 using Spectre.Console;
@@ -67,7 +66,7 @@ internal static class PullVerb
         Console.WriteLine(result.Path);
     }
 
-    private static void PrintJson(PullResult result) => Console.WriteLine(JsonSerializer.Serialize(new
+    private static void PrintJson(PullResult result) => JsonOutput.Print(new
     {
         name = result.Name.ToString(),
         path = result.Path,
@@ -76,7 +75,7 @@ internal static class PullVerb
         fetched_bytes = result.FetchedBytes,
         present_bytes = result.PresentBytes,
         files = result.Files.Select(file => new { path = file.Path, bytes = file.SizeBytes, digest = file.Digest }),
-    }));
+    });
 
     // Reports come from several connections at once; the bar takes them one after the other.
     private sealed class PullBar(ProgressTask task) : IProgress<PullProgress>

@@ -11,8 +11,6 @@ namespace Qian.Cli;
 // or collects everything for one JSON object at the end.
 internal sealed class RunReport(long start, bool isJson)
 {
-    private static readonly JsonSerializerOptions s_readable = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
-
     private readonly long _loaded = Stopwatch.GetTimestamp();
     private readonly StringBuilder _text = new();
     private readonly StringBuilder _reasoning = new();
@@ -90,7 +88,7 @@ internal sealed class RunReport(long start, bool isJson)
         Terminal.Note($"memory: planned {MemoryPlan.Format(engine.Memory.TotalBytes(engine.ContextLength))} for {engine.ContextLength} tokens of context; native now {MemoryPlan.Format(NativeBuffer.AllocatedBytes)}; peak of the process {MemoryPlan.Format(PeakBytes())}");
     }
 
-    public void PrintJson(Engine engine) => Console.WriteLine(JsonSerializer.Serialize(
+    public void PrintJson(Engine engine) => JsonOutput.Print(
         new
         {
             text = _text.ToString(),
@@ -104,8 +102,7 @@ internal sealed class RunReport(long start, bool isJson)
             decode_tokens_per_second = _tokenCount > 1 ? DecodeRate : (double?)null,
             planned_bytes = engine.Memory.TotalBytes(engine.ContextLength),
             peak_bytes = PeakBytes(),
-        },
-        s_readable));
+        });
 
     private double LoadSeconds => Stopwatch.GetElapsedTime(start, _loaded).TotalSeconds;
 

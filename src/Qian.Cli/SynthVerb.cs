@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Globalization;
-using System.Text.Json;
 using Qian.Inference;
 using Qian.Inference.Chat;
 using Qian.Weights;
@@ -79,7 +78,7 @@ internal static class SynthVerb
             $"{result.Path}: {request.Shape.Name} {request.Mix.Name}, {result.Config.LayerCount} layers{mtp}, {result.ParameterCount / 1e9:0.00} B parameters, {result.FileBytes / 1e9:0.00} GB in {result.Elapsed.TotalSeconds:0.0} s, {Speed(result) / 1e9:0.00} GB/s"));
     }
 
-    private static void PrintJson(SynthResult result, SynthRequest request) => Console.WriteLine(JsonSerializer.Serialize(new
+    private static void PrintJson(SynthResult result, SynthRequest request) => JsonOutput.Print(new
     {
         path = result.Path,
         shape = request.Shape.Name,
@@ -92,7 +91,7 @@ internal static class SynthVerb
         bytes = result.FileBytes,
         seconds = result.Elapsed.TotalSeconds,
         bytes_per_second = Speed(result),
-    }));
+    });
 
     private static double Speed(SynthResult result) => result.FileBytes / result.Elapsed.TotalSeconds;
 

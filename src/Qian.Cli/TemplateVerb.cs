@@ -50,7 +50,7 @@ internal static class TemplateVerb
                 };
                 messages = MessageNormalizer.Normalize(messages, template.Summary);
                 if (parsed.GetValue(segments))
-                    Console.WriteLine(JsonSerializer.Serialize(template.RenderSegments(messages, tools, options).Select(s => new { text = s.Text, template = s.IsTemplateText }), s_readable));
+                    JsonOutput.Print(template.RenderSegments(messages, tools, options).Select(s => new { text = s.Text, template = s.IsTemplateText }));
                 else
                     Console.WriteLine(template.Render(messages, tools, options));
             }
@@ -58,8 +58,6 @@ internal static class TemplateVerb
             return Program.Done;
         }
     }
-
-    private static readonly JsonSerializerOptions s_readable = new() { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     private static ChatTemplate TemplateOf(string? model)
     {

@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Text.Json;
 using Qian.Inference;
 using Qian.Inference.Formats;
 using Qian.Inference.Text;
@@ -34,7 +33,7 @@ internal static class TokenizeVerb
 
             int[] ids = tokenizer.Encode(input, parsed.GetValue(control));
             if (parsed.GetValue(json))
-                Console.WriteLine(JsonSerializer.Serialize(new { count = ids.Length, ids, pieces = ids.Select(id => tokenizer.Decode([id])) }, s_readable));
+                JsonOutput.Print(new { count = ids.Length, ids, pieces = ids.Select(id => tokenizer.Decode([id])) });
             else
                 Print(ids, tokenizer);
             return Program.Done;
@@ -55,9 +54,7 @@ internal static class TokenizeVerb
     private static void Print(int[] ids, Tokenizer tokenizer)
     {
         foreach (int id in ids)
-            Console.WriteLine($"{id,8}  {JsonSerializer.Serialize(tokenizer.Decode([id]), s_readable)}{(tokenizer.IsControl(id) ? "  control" : "")}");
+            Console.WriteLine($"{id,8}  {JsonOutput.Quote(tokenizer.Decode([id]))}{(tokenizer.IsControl(id) ? "  control" : "")}");
         Terminal.Note($"{ids.Length} tokens");
     }
-
-    private static readonly JsonSerializerOptions s_readable = new() { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 }
