@@ -33,7 +33,7 @@ public sealed class InspectTests(TinyModel model) : IClassFixture<TinyModel>
         Assert.Equal((0, ""), (result.ExitCode, result.Error));
         using JsonDocument json = JsonDocument.Parse(result.Out);
         JsonElement root = json.RootElement;
-        Assert.Equal(512, root.GetProperty("config").GetProperty("VocabularySize").GetInt32());
+        Assert.Equal(512, root.GetProperty("config").GetProperty("vocabulary_size").GetInt32());
         Assert.True(root.GetProperty("parameters").GetInt64() > 1_000_000);
         JsonElement[] tensors = [.. root.GetProperty("tensors").EnumerateArray()];
         Assert.Equal(root.GetProperty("classes").EnumerateArray().Sum(row => row.GetProperty("count").GetInt32()), tensors.Length);

@@ -27,7 +27,6 @@ public sealed class UsageErrorTests(TinyModel model) : IClassFixture<TinyModel>
         { "--tokens: expected token ids, found 'x'.", ["run", "-m", "MODEL", "--tokens", "1 x"] },
         { "append at least one token first", ["run", "-m", "MODEL", "--tokens", ""] },
         { "--decode: expected token ids, found 'a'.", ["tokenize", "-m", "MODEL", "--decode", "a"] },
-        { "Option '--model' is required.", ["tokenize", "hi"] },
         { "--context: expected an integer of 1 or more, found 0.", ["inspect", "-c", "0", "MODEL"] },
         { "no such file or folder", ["verify", "/nonexistent"] },
         { "'tcsh'", ["completion", "tcsh"] },
