@@ -86,8 +86,6 @@ internal sealed class ExpertActivations(FloatArena arena, ModelConfig config, in
 {
     public FloatView RouterLogits { get; } = arena.Take((long)rows * config.ExpertCount);
 
-    public FloatView Probabilities { get; } = arena.Take((long)rows * config.ExpertCount);
-
     public FloatView Weights { get; } = arena.Take((long)rows * config.ExpertsPerToken);
 
     public FloatView SharedLogits { get; } = arena.Take(rows);

@@ -104,12 +104,6 @@ internal sealed class ExpertBuffers(FloatArena arena, ModelConfig config, long r
 
     public FloatView DGroupInput { get; } = arena.Take(rows * config.HiddenSize);
 
-    public FloatView DSlotOutput { get; } = arena.Take(rows * config.ExpertsPerToken * config.HiddenSize);
-
-    public FloatView DSlotInput { get; } = arena.Take(rows * config.ExpertsPerToken * config.HiddenSize);
-
-    public FloatView DShared { get; } = arena.Take(rows * config.HiddenSize);
-
     public FloatView DWeights { get; } = arena.Take(rows * config.ExpertsPerToken);
 
     public FloatView DRouterLogits { get; } = arena.Take(rows * config.ExpertCount);
