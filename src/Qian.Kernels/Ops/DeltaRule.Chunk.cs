@@ -13,7 +13,13 @@ public static unsafe partial class DeltaRule
     private static void Chunks<TLanes, TVec>(in HeadUnit heads, in ChunkBuffers buffers) where TLanes : struct, ILanes<TVec> where TVec : struct
     {
         for (int i = 0; i < heads.Count; i++)
-            MoveState<TLanes, TVec>(heads[i], buffers.States + i * buffers.StateFloats, load: true);
+        {
+            float* panels = buffers.States + i * buffers.StateFloats;
+            if (heads.Data.State == null)
+                new Span<float>(panels, checked((int)buffers.StateFloats)).Clear();
+            else
+                MoveState<TLanes, TVec>(heads[i], heads[i].State, panels, load: true);
+        }
 
         int panelWidth = 2 * TLanes.Count;
         for (int start = 0; start < heads.Data.RowCount; start += ChunkRows)
@@ -22,28 +28,32 @@ public static unsafe partial class DeltaRule
             {
                 Head head = heads[i];
                 var chunk = new ChunkOfHead(head, start);
+                // Products with a state that is known to be zero are left out.
+                int stateRows = start == 0 && heads.Data.State == null ? 0 : head.KeyDim;
                 if (i == 0)
                 {
                     PackInputs(chunk, head.KeyDim, panelWidth, buffers);
                     Products<TLanes, TVec>(chunk.RowCount, head.KeyDim, buffers);
                 }
 
-                Decays<TLanes, TVec>(chunk, buffers);
+                Decays<TLanes, TVec>(chunk, buffers.Decays);
                 Scores<TLanes, TVec>(chunk, buffers);
                 float* state = buffers.States + i * buffers.StateFloats;
+                if (head.ChunkStates != null)
+                    MoveState<TLanes, TVec>(head, head.ChunkStates + start / ChunkRows * head.ChunkStateStride, state, load: false);
                 for (int column = 0; column < head.ValueDim; column += panelWidth, state += PanelFloats<TLanes, TVec>(head.KeyDim))
                 {
                     for (int row = 0; row < chunk.RowCount; row += 4)
-                        ValueTile<TLanes, TVec>(chunk, head.KeyDim, head.ValueDim, buffers, state, row, column);
+                        ValueTile<TLanes, TVec>(chunk, head.KeyDim, stateRows, head.ValueDim, buffers, state, row, column);
                     for (int row = 0; row < chunk.RowCount; row += 4)
-                        OutputTile<TLanes, TVec>(chunk, head.KeyDim, head.ValueDim, buffers, state, row, column);
+                        OutputTile<TLanes, TVec>(chunk, head.KeyDim, stateRows, head.ValueDim, buffers, state, row, column);
                     UpdateState<TLanes, TVec>(chunk, head.KeyDim, buffers, state);
                 }
             }
         }
 
-        for (int i = 0; i < heads.Count; i++)
-            MoveState<TLanes, TVec>(heads[i], buffers.States + i * buffers.StateFloats, load: false);
+        for (int i = 0; i < heads.Count && heads.Data.State != null; i++)
+            MoveState<TLanes, TVec>(heads[i], heads[i].State, buffers.States + i * buffers.StateFloats, load: false);
     }
 
     private static long PanelFloats<TLanes, TVec>(int keyDim) where TLanes : struct, ILanes<TVec> where TVec : struct =>
@@ -74,7 +84,7 @@ public static unsafe partial class DeltaRule
         public int Existing(int row) => Math.Min(row, RowCount - 1);
     }
 
-    private static void MoveState<TLanes, TVec>(in Head head, float* panel, bool load) where TLanes : struct, ILanes<TVec> where TVec : struct
+    private static void MoveState<TLanes, TVec>(in Head head, float* state, float* panel, bool load) where TLanes : struct, ILanes<TVec> where TVec : struct
     {
         int width = TLanes.Count;
         for (int column = 0; column < head.ValueDim; column += 2 * width, panel += PanelFloats<TLanes, TVec>(head.KeyDim))
@@ -82,7 +92,7 @@ public static unsafe partial class DeltaRule
             int left = Math.Min(head.ValueDim - column, width), right = Math.Clamp(head.ValueDim - column - width, 0, width);
             for (int d = 0; d < head.KeyDim; d++)
             {
-                float* outside = head.State + (long)d * head.ValueDim + column;
+                float* outside = state + (long)d * head.ValueDim + column;
                 float* inside = panel + (long)d * 2 * width;
                 if (load)
                 {
@@ -114,30 +124,30 @@ public static unsafe partial class DeltaRule
     }
 
     // A sum of gates is kept as two floats, because its small differences are what counts.
-    private static void Decays<TLanes, TVec>(in ChunkOfHead chunk, in ChunkBuffers buffers) where TLanes : struct, ILanes<TVec> where TVec : struct
+    private static void Decays<TLanes, TVec>(in ChunkOfHead chunk, in ChunkDecays decays) where TLanes : struct, ILanes<TVec> where TVec : struct
     {
         double sum = 0;
         for (int row = 0; row < chunk.RowCount; row++)
         {
             sum += Math.Max(chunk.G[row * chunk.GateStride], MinLogDecay);
-            buffers.LogDecay[row] = (float)sum;
-            buffers.LogDecayRest[row] = (float)(sum - (float)sum);
+            decays.Log[row] = (float)sum;
+            decays.LogRest[row] = (float)(sum - (float)sum);
         }
 
         int last = chunk.RowCount - 1;
         for (int row = 0; row < chunk.RowCount; row += TLanes.Count)
         {
-            TLanes.Store(buffers.Decay + row, Activation.Exp<TLanes, TVec>(TLanes.Load(buffers.LogDecay + row)));
-            TLanes.Store(buffers.DecayToEnd + row, DecayBetween<TLanes, TVec>(buffers, last, row));
+            TLanes.Store(decays.FromStart + row, Activation.Exp<TLanes, TVec>(TLanes.Load(decays.Log + row)));
+            TLanes.Store(decays.ToEnd + row, DecayBetween<TLanes, TVec>(decays, last, row));
         }
     }
 
     /// <summary>e^{G_to − G_from} for a vector of rows from <paramref name="from"/> on; meaningless for those after <paramref name="to"/>.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static TVec DecayBetween<TLanes, TVec>(in ChunkBuffers buffers, int to, int from) where TLanes : struct, ILanes<TVec> where TVec : struct
+    private static TVec DecayBetween<TLanes, TVec>(in ChunkDecays decays, int to, int from) where TLanes : struct, ILanes<TVec> where TVec : struct
     {
-        TVec difference = TLanes.Subtract(TLanes.Broadcast(buffers.LogDecay[to]), TLanes.Load(buffers.LogDecay + from));
-        TVec rest = TLanes.Subtract(TLanes.Broadcast(buffers.LogDecayRest[to]), TLanes.Load(buffers.LogDecayRest + from));
+        TVec difference = TLanes.Subtract(TLanes.Broadcast(decays.Log[to]), TLanes.Load(decays.Log + from));
+        TVec rest = TLanes.Subtract(TLanes.Broadcast(decays.LogRest[to]), TLanes.Load(decays.LogRest + from));
         return Activation.Exp<TLanes, TVec>(TLanes.Add(difference, rest));
     }
 
@@ -164,7 +174,7 @@ public static unsafe partial class DeltaRule
             float* products = buffers.Products + row * ChunkRows, scores = buffers.Scores + row * ChunkRows;
             for (int column = 0; column <= row; column += TLanes.Count)
             {
-                TVec decay = DecayBetween<TLanes, TVec>(buffers, row, column);
+                TVec decay = DecayBetween<TLanes, TVec>(buffers.Decays, row, column);
                 TLanes.Store(scores + column, TLanes.Multiply(TLanes.Multiply(TLanes.Load(products + column), decay), minusBeta));
                 TLanes.Store(scores + queries + column, TLanes.Multiply(TLanes.Load(products + queries + column), decay));
             }
@@ -175,7 +185,7 @@ public static unsafe partial class DeltaRule
     {
         TVec a0 = TLanes.Zero, a1 = TLanes.Zero, b0 = TLanes.Zero, b1 = TLanes.Zero;
         TVec c0 = TLanes.Zero, c1 = TLanes.Zero, d0 = TLanes.Zero, d1 = TLanes.Zero;
-        MultiplyTile<TLanes, TVec>(rows, keyDim, 1, keys, keyDim, ref a0, ref a1, ref b0, ref b1, ref c0, ref c1, ref d0, ref d1);
+        MultiplyTile<TLanes, TVec>(rows, keyDim, 1, keys, 2 * TLanes.Count, keyDim, ref a0, ref a1, ref b0, ref b1, ref c0, ref c1, ref d0, ref d1);
         int width = TLanes.Count;
         TLanes.Store(products, a0);
         TLanes.Store(products + width, a1);
@@ -188,12 +198,12 @@ public static unsafe partial class DeltaRule
     }
 
     // V' of four rows: β (v − e^G kᵀS), less what the rows above contribute.
-    private static void ValueTile<TLanes, TVec>(in ChunkOfHead chunk, int keyDim, int valueDim, in ChunkBuffers buffers, float* state, int row, int column)
-        where TLanes : struct, ILanes<TVec> where TVec : struct
+    private static void ValueTile<TLanes, TVec>(in ChunkOfHead chunk, int keyDim, int stateRows, int valueDim, in ChunkBuffers buffers, float* state,
+        int row, int column) where TLanes : struct, ILanes<TVec> where TVec : struct
     {
         TVec a0 = TLanes.Zero, a1 = TLanes.Zero, b0 = TLanes.Zero, b1 = TLanes.Zero;
         TVec c0 = TLanes.Zero, c1 = TLanes.Zero, d0 = TLanes.Zero, d1 = TLanes.Zero;
-        MultiplyTile<TLanes, TVec>(buffers.Inputs + (long)row * keyDim, keyDim, 1, state, keyDim,
+        MultiplyTile<TLanes, TVec>(buffers.Inputs + (long)row * keyDim, keyDim, 1, state, 2 * TLanes.Count, stateRows,
             ref a0, ref a1, ref b0, ref b1, ref c0, ref c1, ref d0, ref d1);
 
         int width = TLanes.Count, left = valueDim - column;
@@ -203,7 +213,7 @@ public static unsafe partial class DeltaRule
         RightSide<TLanes, TVec>(chunk, buffers, row + 3, column, left, ref d0, ref d1);
 
         float* scores = buffers.Scores + row * ChunkRows;
-        MultiplyTile<TLanes, TVec>(scores, ChunkRows, 1, buffers.Values, row, ref a0, ref a1, ref b0, ref b1, ref c0, ref c1, ref d0, ref d1);
+        MultiplyTile<TLanes, TVec>(scores, ChunkRows, 1, buffers.Values, 2 * TLanes.Count, row, ref a0, ref a1, ref b0, ref b1, ref c0, ref c1, ref d0, ref d1);
 
         // The triangle inside the tile.
         float* b = scores + ChunkRows + row, c = b + ChunkRows, d = c + ChunkRows;
@@ -231,28 +241,28 @@ public static unsafe partial class DeltaRule
     {
         row = chunk.Existing(row);
         float* v = chunk.V + row * chunk.InputStride + column;
-        TVec decay = TLanes.Broadcast(buffers.Decay[row]), beta = TLanes.Broadcast(chunk.Beta[row * chunk.GateStride]);
+        TVec decay = TLanes.Broadcast(buffers.Decays.FromStart[row]), beta = TLanes.Broadcast(chunk.Beta[row * chunk.GateStride]);
         low = TLanes.Multiply(beta, TLanes.MultiplySubtractFrom(decay, low, TLanes.LoadPartial(v, left)));
         high = TLanes.Multiply(beta, TLanes.MultiplySubtractFrom(decay, high, TLanes.LoadPartial(v + TLanes.Count, left - TLanes.Count)));
     }
 
     // Four rows of output: e^G qᵀS plus what the rows up to each contribute.
-    private static void OutputTile<TLanes, TVec>(in ChunkOfHead chunk, int keyDim, int valueDim, in ChunkBuffers buffers, float* state, int row, int column)
-        where TLanes : struct, ILanes<TVec> where TVec : struct
+    private static void OutputTile<TLanes, TVec>(in ChunkOfHead chunk, int keyDim, int stateRows, int valueDim, in ChunkBuffers buffers, float* state,
+        int row, int column) where TLanes : struct, ILanes<TVec> where TVec : struct
     {
         TVec a0 = TLanes.Zero, a1 = TLanes.Zero, b0 = TLanes.Zero, b1 = TLanes.Zero;
         TVec c0 = TLanes.Zero, c1 = TLanes.Zero, d0 = TLanes.Zero, d1 = TLanes.Zero;
-        MultiplyTile<TLanes, TVec>(buffers.Inputs + (long)(ChunkRows + row) * keyDim, keyDim, 1, state, keyDim,
+        MultiplyTile<TLanes, TVec>(buffers.Inputs + (long)(ChunkRows + row) * keyDim, keyDim, 1, state, 2 * TLanes.Count, stateRows,
             ref a0, ref a1, ref b0, ref b1, ref c0, ref c1, ref d0, ref d1);
 
-        float* decay = buffers.Decay + row;
+        float* decay = buffers.Decays.FromStart + row;
         Scale<TLanes, TVec>(decay[0], ref a0, ref a1);
         Scale<TLanes, TVec>(decay[1], ref b0, ref b1);
         Scale<TLanes, TVec>(decay[2], ref c0, ref c1);
         Scale<TLanes, TVec>(decay[3], ref d0, ref d1);
 
         float* scores = buffers.Scores + (ChunkRows + row) * ChunkRows;
-        MultiplyTile<TLanes, TVec>(scores, ChunkRows, 1, buffers.Values, row, ref a0, ref a1, ref b0, ref b1, ref c0, ref c1, ref d0, ref d1);
+        MultiplyTile<TLanes, TVec>(scores, ChunkRows, 1, buffers.Values, 2 * TLanes.Count, row, ref a0, ref a1, ref b0, ref b1, ref c0, ref c1, ref d0, ref d1);
 
         // The triangle inside the tile, its diagonal included.
         int width = TLanes.Count;
@@ -302,12 +312,12 @@ public static unsafe partial class DeltaRule
         float* values = buffers.Values;
         for (int row = 0; row < chunk.RowCount; row++)
         {
-            TVec decay = TLanes.Broadcast(buffers.DecayToEnd[row]);
+            TVec decay = TLanes.Broadcast(buffers.Decays.ToEnd[row]);
             TLanes.Store(values + row * 2 * width, TLanes.Multiply(decay, TLanes.Load(values + row * 2 * width)));
             TLanes.Store(values + (row * 2 + 1) * width, TLanes.Multiply(decay, TLanes.Load(values + (row * 2 + 1) * width)));
         }
 
-        float whole = buffers.Decay[chunk.RowCount - 1];
+        float whole = buffers.Decays.FromStart[chunk.RowCount - 1];
         for (int d = 0; d < keyDim; d += 4, state += 8 * width)
         {
             TVec a0 = TLanes.Load(state), a1 = TLanes.Load(state + width);
@@ -318,7 +328,8 @@ public static unsafe partial class DeltaRule
             Scale<TLanes, TVec>(whole, ref b0, ref b1);
             Scale<TLanes, TVec>(whole, ref c0, ref c1);
             Scale<TLanes, TVec>(whole, ref d0, ref d1);
-            MultiplyTile<TLanes, TVec>(buffers.Inputs + d, 1, keyDim, values, chunk.RowCount, ref a0, ref a1, ref b0, ref b1, ref c0, ref c1, ref d0, ref d1);
+            MultiplyTile<TLanes, TVec>(buffers.Inputs + d, 1, keyDim, values, 2 * width, chunk.RowCount,
+                ref a0, ref a1, ref b0, ref b1, ref c0, ref c1, ref d0, ref d1);
             TLanes.Store(state, a0);
             TLanes.Store(state + width, a1);
             TLanes.Store(state + 2 * width, b0);
@@ -330,9 +341,9 @@ public static unsafe partial class DeltaRule
         }
     }
 
-    /// <summary>Tile [4, 2 vectors] += A [4, count] · panel [count, 2 vectors]; A's strides are free, so it may be a transpose.</summary>
+    /// <summary>Tile [4, 2 vectors] += A [4, count] · panel [count, 2 vectors]; strides are free, so A may be a transpose.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void MultiplyTile<TLanes, TVec>(float* a, nint rowStride, nint stepStride, float* panel, int count,
+    private static void MultiplyTile<TLanes, TVec>(float* a, nint rowStride, nint stepStride, float* panel, nint panelStride, int count,
         ref TVec a0, ref TVec a1, ref TVec b0, ref TVec b1, ref TVec c0, ref TVec c1, ref TVec d0, ref TVec d1)
         where TLanes : struct, ILanes<TVec> where TVec : struct
     {
@@ -344,7 +355,7 @@ public static unsafe partial class DeltaRule
             AddScaled<TLanes, TVec>(a[2 * rowStride], low, high, ref c0, ref c1);
             AddScaled<TLanes, TVec>(a[3 * rowStride], low, high, ref d0, ref d1);
             a += stepStride;
-            panel += 2 * TLanes.Count;
+            panel += panelStride;
         }
     }
 
