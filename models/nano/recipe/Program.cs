@@ -1,2 +1,9 @@
 // The recipe of the embedded model, one verb per step: data, vocabulary, start, measure. Training itself is `qian train`.
-return 0;
+using System.CommandLine;
+using Qian.Nano;
+
+var root = new RootCommand("The recipe of nano, the small model that comes with Qian")
+{
+    DataVerb.Create(),
+};
+return root.Parse(args).Invoke();
