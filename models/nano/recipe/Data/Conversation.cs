@@ -47,6 +47,8 @@ internal sealed record Conversation(string Family, IReadOnlyList<Turn> Turns, bo
         }
 
         json.WriteBoolean("enable_thinking", Thinks);
+        // As a conversation runs in Qian: earlier turns keep their thinking.
+        json.WriteBoolean("preserve_thinking", true);
         json.WriteString("family", Family);
         json.WriteEndObject();
     }

@@ -44,8 +44,7 @@ internal static class SmallTalk
         {
             (string question, string[] answers, string trait) = DrawQuestion(dice, split, isFirst: i == 0);
             turns.Add(Turn.User(question));
-            // The template drops the thinking of earlier turns.
-            turns.Add(Turn.Assistant(dice.Pick(answers), thinks && i == count - 1 ? dice.Pick(s_thoughts) : null));
+            turns.Add(Turn.Assistant(dice.Pick(answers), thinks ? dice.Pick(s_thoughts) : null));
             traits.Add(("question", trait));
         }
 
