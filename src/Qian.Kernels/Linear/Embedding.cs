@@ -1,7 +1,7 @@
 namespace Qian.Kernels;
 
 /// <summary>Looks up rows of an embedding matrix.</summary>
-public static unsafe class Embedding
+public static unsafe partial class Embedding
 {
     /// <summary>y[i] = weight[ids[i]] as floats; row i starts at i * the weight's column count.</summary>
     /// <exception cref="ArgumentException">An id is outside the matrix, or y is too short.</exception>

@@ -29,14 +29,7 @@ public static unsafe partial class HeadNormRope
     internal static void Apply(Isa isa, FloatView x, int rowStride, int headStride, int rowCount, int headCount, int headDim, FloatView normWeight,
         float epsilon, FloatView cosSin, int rotaryDim, FloatView y, ThreadTeam team)
     {
-        Expect.AtLeast(rowCount, 0);
-        Expect.AtLeast(headCount, 1);
-        Expect.AtLeast(headDim, 1);
-        Expect.AtLeast(rotaryDim, 0);
-        if (rotaryDim > headDim || rotaryDim % 2 != 0)
-            throw new ArgumentException($"rotary dimension {rotaryDim}: expected an even number up to the head's {headDim}", nameof(rotaryDim));
-        if (headStride < headDim || rowStride < (headCount - 1) * (long)headStride + headDim)
-            throw new ArgumentException($"strides {rowStride} and {headStride} make {headCount} heads of {headDim} overlap", nameof(rowStride));
+        CheckSizes(rowStride, headStride, rowCount, headCount, headDim, rotaryDim);
         if (rowCount > 0)
             Expect.Floats(x, (rowCount - 1) * (long)rowStride + (headCount - 1) * (long)headStride + headDim);
         Expect.Floats(normWeight, headDim);
@@ -59,6 +52,18 @@ public static unsafe partial class HeadNormRope
             Split = WorkSplit.Of(rowCount, (long)headCount * headDim, team),
         };
         team.Run(ref job, job.Split.ChunkCount);
+    }
+
+    private static void CheckSizes(int rowStride, int headStride, int rowCount, int headCount, int headDim, int rotaryDim)
+    {
+        Expect.AtLeast(rowCount, 0);
+        Expect.AtLeast(headCount, 1);
+        Expect.AtLeast(headDim, 1);
+        Expect.AtLeast(rotaryDim, 0);
+        if (rotaryDim > headDim || rotaryDim % 2 != 0)
+            throw new ArgumentException($"rotary dimension {rotaryDim}: expected an even number up to the head's {headDim}", nameof(rotaryDim));
+        if (headStride < headDim || rowStride < (headCount - 1) * (long)headStride + headDim)
+            throw new ArgumentException($"strides {rowStride} and {headStride} make {headCount} heads of {headDim} overlap", nameof(rowStride));
     }
 
     private struct Job : IChunkedJob

@@ -1,0 +1,69 @@
+namespace Qian.Kernels;
+
+// Tokens repeat, so a row of the table has many writers: threads share the columns, not the rows, and every thread walks all
+// tokens in order. The sums do not depend on the thread count.
+public static unsafe partial class Embedding
+{
+    /// <summary>The gradient of a lookup: dTable[tokenIds[t]] += dy[t].</summary>
+    /// <param name="tokenIds">[rowCount].</param>
+    /// <param name="dy">[rowCount, width].</param>
+    /// <param name="dTable">[vocabulary, width], added to.</param>
+    /// <param name="width">Floats per row.</param>
+    /// <param name="vocabulary">Rows of the table.</param>
+    /// <param name="team">Threads.</param>
+    /// <exception cref="ArgumentException">An id is outside the table, or a view is too short.</exception>
+    public static void ScatterAdd(ReadOnlySpan<int> tokenIds, FloatView dy, FloatView dTable, int width, int vocabulary, ThreadTeam team) =>
+        ScatterAdd(IsaTier.Current, tokenIds, dy, dTable, width, vocabulary, team);
+
+    internal static void ScatterAdd(Isa isa, ReadOnlySpan<int> tokenIds, FloatView dy, FloatView dTable, int width, int vocabulary, ThreadTeam team)
+    {
+        Expect.AtLeast(width, 1);
+        Expect.AtLeast(vocabulary, 1);
+        Expect.Floats(dy, (long)tokenIds.Length * width);
+        Expect.Floats(dTable, (long)vocabulary * width);
+        for (int i = 0; i < tokenIds.Length; i++)
+        {
+            if ((uint)tokenIds[i] >= (uint)vocabulary)
+                throw new ArgumentException($"tokenIds: {tokenIds[i]} at {i}: expected 0 to {vocabulary - 1}", nameof(tokenIds));
+        }
+
+        fixed (int* pointer = tokenIds)
+        {
+            var job = new ScatterAddJob
+            {
+                Isa = isa,
+                TokenIds = pointer,
+                TokenCount = tokenIds.Length,
+                Dy = dy.Pointer,
+                DTable = dTable.Pointer,
+                Width = width,
+                Split = WorkSplit.Of(width, tokenIds.Length, team, granule: 16),
+            };
+            team.Run(ref job, job.Split.ChunkCount);
+        }
+    }
+
+    // A chunk owns some columns of the table.
+    private struct ScatterAddJob : IChunkedJob
+    {
+        public Isa Isa;
+        public int* TokenIds;
+        public float* Dy, DTable;
+        public int TokenCount, Width;
+        public WorkSplit Split;
+
+        public readonly void Run(int chunkIndex)
+        {
+            long first = Split.First(chunkIndex);
+            int count = (int)(Split.End(chunkIndex) - first);
+            for (int t = 0; t < TokenCount; t++)
+                ScalarAdd(DTable + (long)TokenIds[t] * Width + first, Dy + (long)t * Width + first, count);
+        }
+    }
+
+    private static void ScalarAdd(float* total, float* x, int count)
+    {
+        for (int i = 0; i < count; i++)
+            total[i] += x[i];
+    }
+}

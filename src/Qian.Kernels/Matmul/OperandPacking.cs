@@ -1,0 +1,118 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
+
+namespace Qian.Kernels;
+
+/// <summary>
+/// Copies a block of a factor into panels: per panel and step of K the panel's lanes (a's rows or b's columns) side by side, lanes past the end as zeros.
+/// Where K is contiguous, 8 x 8 dwords are transposed in registers; where the lanes are, rows are copied; any other strides go one by one.
+/// AVX2 throughout, since both fast tiers have it and packing is a few percent of a product.
+/// Stores are 8 lanes wide also where a panel's width is no multiple of 8: what spills over is the next step's first lanes, stored later
+/// (steps ascend; within eight transposed steps the groups of lanes descend), and past the last step the slack between panels.
+/// </summary>
+internal static unsafe class OperandPacking
+{
+    // Values behind each panel that a spilling store may touch.
+    public const int Slack = 16;
+
+    private const int StepsAtATime = 64;
+
+    /// <summary>Dwords from a panel to the next; a multiple of 16, so that panels whose width is one stay aligned.</summary>
+    public static int PanelValues(int width, int steps) => ((width * steps + 15) & ~15) + Slack;
+
+    /// <summary>Packs all panels of <paramref name="laneCount"/> lanes over <paramref name="innerCount"/> values of K (an odd last one pairs with zero).</summary>
+    public static void Pack(bool isBrain, uint* to, int width, float* from, long laneStride, long innerStride, int laneCount, int innerCount)
+    {
+        if (isBrain)
+            Pack<BrainPairs>(to, width, from, laneStride, innerStride, laneCount, innerCount);
+        else
+            Pack<SingleFloats>(to, width, from, laneStride, innerStride, laneCount, innerCount);
+    }
+
+    // Runs of K outermost: where lanes are contiguous, neighbouring panels share cache lines.
+    private static void Pack<T>(uint* to, int width, float* from, long laneStride, long innerStride, int laneCount, int innerCount) where T : struct, IPackedValue
+    {
+        int panelValues = PanelValues(width, (innerCount + T.Depth - 1) / T.Depth);
+        for (int k = 0; k < innerCount; k += StepsAtATime * T.Depth)
+        {
+            int count = Math.Min(StepsAtATime * T.Depth, innerCount - k);
+            for (int lane = 0, panel = 0; lane < laneCount; lane += width, panel++)
+            {
+                uint* run = to + (long)panel * panelValues + k / T.Depth * width;
+                float* source = from + lane * laneStride + k * innerStride;
+                int lanes = Math.Min(width, laneCount - lane);
+                if (innerStride == 1)
+                    PackTransposed<T>(run, width, source, laneStride, lanes, count);
+                else if (laneStride == 1)
+                    PackRows<T>(run, width, source, innerStride, lanes, count);
+                else
+                    PackSingly<T>(run, width, source, laneStride, innerStride, lanes, count);
+            }
+        }
+    }
+
+    private static void PackTransposed<T>(uint* to, int width, float* from, long laneStride, int lanes, int count) where T : struct, IPackedValue
+    {
+        int stepCount = (count + T.Depth - 1) / T.Depth;
+        for (int step = 0; step < stepCount; step += 8, to += 8 * width, from += 8 * T.Depth)
+        {
+            int steps = Math.Min(8, stepCount - step);
+            int values = count - step * T.Depth;
+            for (int group = (width - 1) & ~7; group >= 0; group -= 8)
+            {
+                float* source = from + group * laneStride;
+                int left = lanes - group;
+                Vector256<float> r0 = T.AlongInner(source, 0 < left ? values : 0).AsSingle();
+                Vector256<float> r1 = T.AlongInner(source + laneStride, 1 < left ? values : 0).AsSingle();
+                Vector256<float> r2 = T.AlongInner(source + 2 * laneStride, 2 < left ? values : 0).AsSingle();
+                Vector256<float> r3 = T.AlongInner(source + 3 * laneStride, 3 < left ? values : 0).AsSingle();
+                Vector256<float> r4 = T.AlongInner(source + 4 * laneStride, 4 < left ? values : 0).AsSingle();
+                Vector256<float> r5 = T.AlongInner(source + 5 * laneStride, 5 < left ? values : 0).AsSingle();
+                Vector256<float> r6 = T.AlongInner(source + 6 * laneStride, 6 < left ? values : 0).AsSingle();
+                Vector256<float> r7 = T.AlongInner(source + 7 * laneStride, 7 < left ? values : 0).AsSingle();
+
+                // Pairs of lanes, then fours, then the 128-bit halves.
+                Vector256<double> p0 = Avx.UnpackLow(r0, r1).AsDouble(), p1 = Avx.UnpackHigh(r0, r1).AsDouble();
+                Vector256<double> p2 = Avx.UnpackLow(r2, r3).AsDouble(), p3 = Avx.UnpackHigh(r2, r3).AsDouble();
+                Vector256<double> p4 = Avx.UnpackLow(r4, r5).AsDouble(), p5 = Avx.UnpackHigh(r4, r5).AsDouble();
+                Vector256<double> p6 = Avx.UnpackLow(r6, r7).AsDouble(), p7 = Avx.UnpackHigh(r6, r7).AsDouble();
+                Vector256<double> q0 = Avx.UnpackLow(p0, p2), q1 = Avx.UnpackHigh(p0, p2), q2 = Avx.UnpackLow(p1, p3), q3 = Avx.UnpackHigh(p1, p3);
+                Vector256<double> q4 = Avx.UnpackLow(p4, p6), q5 = Avx.UnpackHigh(p4, p6), q6 = Avx.UnpackLow(p5, p7), q7 = Avx.UnpackHigh(p5, p7);
+                Put(Avx.Permute2x128(q0, q4, 0x20), to + group, 0, steps, width);
+                Put(Avx.Permute2x128(q1, q5, 0x20), to + group, 1, steps, width);
+                Put(Avx.Permute2x128(q2, q6, 0x20), to + group, 2, steps, width);
+                Put(Avx.Permute2x128(q3, q7, 0x20), to + group, 3, steps, width);
+                Put(Avx.Permute2x128(q0, q4, 0x31), to + group, 4, steps, width);
+                Put(Avx.Permute2x128(q1, q5, 0x31), to + group, 5, steps, width);
+                Put(Avx.Permute2x128(q2, q6, 0x31), to + group, 6, steps, width);
+                Put(Avx.Permute2x128(q3, q7, 0x31), to + group, 7, steps, width);
+            }
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Put(Vector256<double> lanes, uint* to, int step, int steps, int width)
+    {
+        if (step < steps)
+            lanes.AsUInt32().Store(to + step * width);
+    }
+
+    private static void PackRows<T>(uint* to, int width, float* from, long innerStride, int lanes, int count) where T : struct, IPackedValue
+    {
+        for (int k = 0; k < count; k += T.Depth, to += width, from += T.Depth * innerStride)
+        {
+            for (int group = 0; group < width; group += 8)
+                T.AlongLanes(from + group, innerStride, count - k, lanes - group).Store(to + group);
+        }
+    }
+
+    private static void PackSingly<T>(uint* to, int width, float* from, long laneStride, long innerStride, int lanes, int count) where T : struct, IPackedValue
+    {
+        for (int k = 0; k < count; k += T.Depth, to += width, from += T.Depth * innerStride)
+        {
+            for (int lane = 0; lane < width; lane++)
+                to[lane] = lane < lanes ? T.Single(from + lane * laneStride, innerStride, count - k) : 0;
+        }
+    }
+}
