@@ -13,14 +13,14 @@ internal sealed record OptimizerOptions
 {
     public OptimizerKind Kind { get; init; }
 
-    public float Beta1 { get; init; } = 0.9f;
+    public double Beta1 { get; init; } = 0.9;
 
-    public float Beta2 { get; init; } = 0.95f;
+    public double Beta2 { get; init; } = 0.95;
 
-    public float Epsilon { get; init; } = 1e-8f;
+    public double Epsilon { get; init; } = 1e-8;
 
     // Decoupled: a step takes this share, times the learning rate, off every value that decays.
-    public float WeightDecay { get; init; }
+    public double WeightDecay { get; init; }
 
     // Norms, gates and filters decay as well; otherwise only matrices do.
     public bool DecayAll { get; init; }

@@ -60,14 +60,14 @@ internal sealed class OptimizerState : IDisposable
         {
             Parameter parameter = _parameters[i];
             Moments moments = _moments[i];
-            float decay = parameter.IsMatrix || _options.DecayAll ? _options.WeightDecay : 0;
+            double decay = parameter.IsMatrix || _options.DecayAll ? _options.WeightDecay : 0;
             if (moments.IsMuon)
             {
-                _muon!.Step(parameter, moments.First, (float)rate, decay, _options.Momentum, gradientFactor);
+                _muon!.Step(parameter, moments.First, (float)rate, (float)decay, _options.Momentum, gradientFactor);
                 continue;
             }
 
-            AdamW.Step(parameter.Value, parameter.Gradient, moments.First, moments.Second, new AdamWStep((float)rate, _options.Beta1, _options.Beta2, _options.Epsilon, decay, stepNumber, gradientFactor), _team);
+            AdamW.Step(parameter.Value, parameter.Gradient, moments.First, moments.Second, new AdamWStep(rate, _options.Beta1, _options.Beta2, _options.Epsilon, decay, checked((int)stepNumber), gradientFactor), _team);
         }
     }
 
