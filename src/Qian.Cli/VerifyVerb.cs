@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Text.Json;
 using Qian.Inference.Verification;
 using Qian.Kernels;
+using Qian.Training.Verification;
 using Spectre.Console;
 
 namespace Qian.Cli;
@@ -29,14 +30,17 @@ internal static class VerifyVerb
         foreach (VerificationTarget target in VerificationTarget.Find(paths))
         {
             cancellation.ThrowIfCancellationRequested();
-            if (target.Kind == TargetKind.NotCovered)
+            bool isGradients = GradientGoldens.Recognises(target.Path);
+            if (target.Kind == TargetKind.NotCovered && !isGradients)
             {
                 uncovered.Add($"{target.Subject}: {target.Note}");
                 continue;
             }
 
             Terminal.Note($"{target.Subject} ({target.Note})");
-            List<VerificationResult> results = target.Run(kv, exact, progress, cancellation);
+            List<VerificationResult> results = isGradients
+                ? GradientGoldens.Run(target.Path, target.Subject, progress)
+                : target.Run(kv, exact, progress, cancellation);
             all.AddRange(results);
             if (!json)
                 Print(target.Subject, results);

@@ -13,7 +13,13 @@ public static unsafe partial class DeltaRule
     private static void Chunks<TLanes, TVec>(in HeadUnit heads, in ChunkBuffers buffers) where TLanes : struct, ILanes<TVec> where TVec : struct
     {
         for (int i = 0; i < heads.Count; i++)
-            MoveState<TLanes, TVec>(heads[i], buffers.States + i * buffers.StateFloats, load: true);
+        {
+            float* panels = buffers.States + i * buffers.StateFloats;
+            if (heads.Data.State == null)
+                new Span<float>(panels, checked((int)buffers.StateFloats)).Clear();
+            else
+                MoveState<TLanes, TVec>(heads[i], heads[i].State, panels, load: true);
+        }
 
         int panelWidth = 2 * TLanes.Count;
         for (int start = 0; start < heads.Data.RowCount; start += ChunkRows)
@@ -31,6 +37,8 @@ public static unsafe partial class DeltaRule
                 Decays<TLanes, TVec>(chunk, buffers);
                 Scores<TLanes, TVec>(chunk, buffers);
                 float* state = buffers.States + i * buffers.StateFloats;
+                if (head.ChunkStates != null)
+                    MoveState<TLanes, TVec>(head, head.ChunkStates + start / ChunkRows * head.ChunkStateStride, state, load: false);
                 for (int column = 0; column < head.ValueDim; column += panelWidth, state += PanelFloats<TLanes, TVec>(head.KeyDim))
                 {
                     for (int row = 0; row < chunk.RowCount; row += 4)
@@ -42,8 +50,8 @@ public static unsafe partial class DeltaRule
             }
         }
 
-        for (int i = 0; i < heads.Count; i++)
-            MoveState<TLanes, TVec>(heads[i], buffers.States + i * buffers.StateFloats, load: false);
+        for (int i = 0; i < heads.Count && heads.Data.State != null; i++)
+            MoveState<TLanes, TVec>(heads[i], heads[i].State, buffers.States + i * buffers.StateFloats, load: false);
     }
 
     private static long PanelFloats<TLanes, TVec>(int keyDim) where TLanes : struct, ILanes<TVec> where TVec : struct =>
@@ -74,7 +82,7 @@ public static unsafe partial class DeltaRule
         public int Existing(int row) => Math.Min(row, RowCount - 1);
     }
 
-    private static void MoveState<TLanes, TVec>(in Head head, float* panel, bool load) where TLanes : struct, ILanes<TVec> where TVec : struct
+    private static void MoveState<TLanes, TVec>(in Head head, float* state, float* panel, bool load) where TLanes : struct, ILanes<TVec> where TVec : struct
     {
         int width = TLanes.Count;
         for (int column = 0; column < head.ValueDim; column += 2 * width, panel += PanelFloats<TLanes, TVec>(head.KeyDim))
@@ -82,7 +90,7 @@ public static unsafe partial class DeltaRule
             int left = Math.Min(head.ValueDim - column, width), right = Math.Clamp(head.ValueDim - column - width, 0, width);
             for (int d = 0; d < head.KeyDim; d++)
             {
-                float* outside = head.State + (long)d * head.ValueDim + column;
+                float* outside = state + (long)d * head.ValueDim + column;
                 float* inside = panel + (long)d * 2 * width;
                 if (load)
                 {

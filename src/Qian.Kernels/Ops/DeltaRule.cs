@@ -90,12 +90,23 @@ public static unsafe partial class DeltaRule
         };
     }
 
-    /// <summary>The arguments of a call.</summary>
+    /// <summary>The arguments of a call. Training has no state going in or out, but keeps the one before each chunk.</summary>
     private struct Sequence
     {
         public DeltaShape Shape;
-        public float* Qkv, G, Beta, State, Y;
+        public float* Qkv, G, Beta, State, Y, ChunkStates;
         public int RowCount;
+
+        public readonly Sequence Rows(int first, int count)
+        {
+            Sequence rows = this;
+            rows.Qkv += (long)first * Shape.RowWidth;
+            rows.G += (long)first * Shape.ValueHeads;
+            rows.Beta += (long)first * Shape.ValueHeads;
+            rows.Y += (long)first * Shape.OutputWidth;
+            rows.RowCount = count;
+            return rows;
+        }
 
         public readonly Head HeadAt(int valueHead)
         {
@@ -107,11 +118,13 @@ public static unsafe partial class DeltaRule
                 V = Qkv + 2L * Shape.KeyHeads * Shape.KeyDim + (long)valueHead * Shape.ValueDim,
                 G = G + valueHead,
                 Beta = Beta + valueHead,
-                State = State + (long)valueHead * Shape.KeyDim * Shape.ValueDim,
+                State = State == null ? null : State + (long)valueHead * Shape.KeyDim * Shape.ValueDim,
+                ChunkStates = ChunkStates == null ? null : ChunkStates + (long)valueHead * Shape.KeyDim * Shape.ValueDim,
                 Y = Y + (long)valueHead * Shape.ValueDim,
                 InputStride = Shape.RowWidth,
                 GateStride = Shape.ValueHeads,
                 OutputStride = Shape.OutputWidth,
+                ChunkStateStride = (nint)Shape.StateLength,
                 KeyDim = Shape.KeyDim,
                 ValueDim = Shape.ValueDim,
                 RowCount = RowCount,
@@ -122,8 +135,8 @@ public static unsafe partial class DeltaRule
     /// <summary>One value head: pointers to its first row, strides in floats from row to row. State [KeyDim, ValueDim] is contiguous.</summary>
     private struct Head
     {
-        public float* Q, K, V, G, Beta, State, Y;
-        public nint InputStride, GateStride, OutputStride;
+        public float* Q, K, V, G, Beta, State, Y, ChunkStates;
+        public nint InputStride, GateStride, OutputStride, ChunkStateStride;
         public int KeyDim, ValueDim, RowCount;
     }
 
