@@ -186,7 +186,7 @@ internal sealed class TrainingSession : IDisposable
             _request.LearningRate ?? (_request.IsFull ? 3e-4 : 2e-4),
             _request.WarmupSteps ?? (int)Math.Clamp((expected ?? long.MaxValue) * WarmupShare, 1, MostWarmupSteps),
             _request.DecayShare);
-        TrainingMemory memory = TrainingMemory.Of(_checkpoint, _modelOptions, optimizer);
+        TrainingMemory memory = TrainingMemory.OfFull(_checkpoint, _modelOptions, optimizer);
         return new TrainingPlan
         {
             ModelPath = _request.ModelPath,
