@@ -1,0 +1,13 @@
+namespace Qian.Training;
+
+// One unit of reading: a line of a JSONL file, or a section of a plain document. Bytes are UTF-8; Fault says why there are none.
+internal readonly record struct DataItem(DataItemKind Kind, string Source, ReadOnlyMemory<byte> Bytes, string? Fault = null);
+
+internal enum DataItemKind
+{
+    JsonLine,
+
+    // The end of a document is taught; a section that more text follows has none.
+    DocumentPart,
+    DocumentEnd,
+}

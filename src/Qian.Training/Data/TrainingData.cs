@@ -1,0 +1,117 @@
+using System.Text;
+using Qian.Inference;
+using Qian.Inference.Chat;
+using Qian.Inference.Text;
+
+namespace Qian.Training;
+
+// From files to samples. Reading is one stream in a fixed order; parsing, rendering and tokenizing, which cost, run on all cores over
+// a block of items at a time and are put back in that order, so the result does not depend on the machine.
+internal sealed class TrainingData
+{
+    private const int BlockItemCount = 1024;
+    private const int BlockBytes = 32 << 20;
+    private const int ShownReasonCount = 5;
+
+    private readonly DataOptions _options;
+    private readonly Tokenizer _tokenizer;
+    private readonly int _endOfTextId;
+    private readonly Lazy<ChatSamples> _chats;
+    private readonly List<string> _skippedReasons = [];
+    private int _skippedCount;
+    private int _emptyCount;
+
+    private TrainingData(DataOptions options, Tokenizer tokenizer, ChatTemplate template)
+    {
+        _options = options;
+        _tokenizer = tokenizer;
+        _endOfTextId = ChatSamples.RequireId(tokenizer, "<|endoftext|>");
+        _chats = new Lazy<ChatSamples>(() => new ChatSamples(tokenizer, template));
+    }
+
+    // Throws BadRequestException naming file and line, what was expected and what was found.
+    public static SampleSet Load(DataOptions options, Tokenizer tokenizer, ChatTemplate template, CancellationToken cancel = default)
+    {
+        var data = new TrainingData(options, tokenizer, template);
+        var files = new DataFiles(options);
+        List<Sample> heldOut = data.Convert(files.Read(options.HeldOutPaths), cancel);
+        List<Sample> samples = data.Convert(files.Read(options.Paths), cancel);
+        var found = new SampleStatistics { SkippedCount = data._skippedCount, SkippedReasons = data._skippedReasons, EmptyCount = data._emptyCount };
+        return SampleSet.Create(samples, options.HeldOutFraction, options.Seed, heldOut, found);
+    }
+
+    private List<Sample> Convert(IEnumerable<DataItem> items, CancellationToken cancel)
+    {
+        var samples = new List<Sample>();
+        var block = new List<DataItem>();
+        long bytes = 0;
+        foreach (DataItem item in items)
+        {
+            block.Add(item);
+            bytes += item.Bytes.Length;
+            if (block.Count == BlockItemCount || bytes >= BlockBytes)
+            {
+                ConvertBlock(block, samples, cancel);
+                block.Clear();
+                bytes = 0;
+            }
+        }
+
+        ConvertBlock(block, samples, cancel);
+        return samples;
+    }
+
+    private void ConvertBlock(List<DataItem> block, List<Sample> samples, CancellationToken cancel)
+    {
+        var results = new (Sample? Sample, string? Fault)[block.Count];
+        Parallel.For(0, block.Count, new ParallelOptions { CancellationToken = cancel }, i => results[i] = Convert(block[i]));
+        for (int i = 0; i < results.Length; i++)
+        {
+            if (results[i].Fault is { } fault)
+                Skip($"{block[i].Source}: {fault}");
+            else if (results[i].Sample is { } sample)
+                samples.Add(sample);
+            else
+                _emptyCount++;
+        }
+    }
+
+    private (Sample? Sample, string? Fault) Convert(DataItem item)
+    {
+        if (item.Fault is not null)
+            return (null, item.Fault);
+        if (item.Kind != DataItemKind.JsonLine)
+            return (ToDocument(Encoding.UTF8.GetString(item.Bytes.Span), item.Source, item.Kind == DataItemKind.DocumentEnd), null);
+        try
+        {
+            (Conversation? conversation, string? text) = ConversationJson.Read(item.Bytes);
+            return (conversation is null ? ToDocument(text!, item.Source, true) : _chats.Value.ToSample(conversation, _options.Loss, item.Source), null);
+        }
+        catch (BadRequestException e)
+        {
+            return (null, e.Message);
+        }
+    }
+
+    private Sample? ToDocument(string text, string source, bool isEnd)
+    {
+        var tokens = new List<int>(text.Length / 3);
+        _tokenizer.Encode(text, matchAddedTokens: false, tokens);
+        if (isEnd && tokens.Count > 0)
+            tokens.Add(_endOfTextId);
+        return Sample.FromTokens([.. tokens], source);
+    }
+
+    private void Skip(string reason)
+    {
+        if (++_skippedCount > _options.SkippedItemLimit)
+        {
+            throw new BadRequestException(_skippedCount == 1
+                ? reason
+                : $"{_skippedCount} items cannot be used, more than the {_options.SkippedItemLimit} that may be passed over; the first: {_skippedReasons[0]}; the last: {reason}");
+        }
+
+        if (_skippedReasons.Count < ShownReasonCount)
+            _skippedReasons.Add(reason);
+    }
+}
