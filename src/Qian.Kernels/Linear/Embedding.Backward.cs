@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 // Tokens repeat, so a row of the table has many writers: threads share the columns, not the rows, and every thread walks all
@@ -57,8 +59,30 @@ public static unsafe partial class Embedding
             long first = Split.First(chunkIndex);
             int count = (int)(Split.End(chunkIndex) - first);
             for (int t = 0; t < TokenCount; t++)
-                ScalarAdd(DTable + (long)TokenIds[t] * Width + first, Dy + (long)t * Width + first, count);
+                Add(DTable + (long)TokenIds[t] * Width + first, Dy + (long)t * Width + first, count);
         }
+
+        private readonly void Add(float* total, float* x, int count)
+        {
+            switch (Isa)
+            {
+                case Isa.Avx512:
+                    VectorAdd<Lanes512, Vector512<float>>(total, x, count);
+                    break;
+                case Isa.Avx2:
+                    VectorAdd<Lanes256, Vector256<float>>(total, x, count);
+                    break;
+                default:
+                    ScalarAdd(total, x, count);
+                    break;
+            }
+        }
+    }
+
+    private static void VectorAdd<TLanes, TVec>(float* total, float* x, int count) where TLanes : struct, ILanes<TVec> where TVec : struct
+    {
+        for (int i = 0; i < count; i += TLanes.Count)
+            TLanes.StorePartial(total + i, TLanes.Add(TLanes.LoadPartial(total + i, count - i), TLanes.LoadPartial(x + i, count - i)), count - i);
     }
 
     private static void ScalarAdd(float* total, float* x, int count)

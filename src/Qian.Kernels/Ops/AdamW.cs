@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 /// <summary>What one step of AdamW is made with (Loshchilov and Hutter, 2019).</summary>
@@ -48,7 +50,7 @@ public static unsafe partial class AdamW
             Keep2 = (float)step.Beta2,
             Approach2 = (float)(1 - step.Beta2),
             StepSize = (float)(step.LearningRate / correction1),
-            RootCorrection = (float)Math.Sqrt(correction2),
+            InverseRootCorrection = (float)(1 / Math.Sqrt(correction2)),
             Epsilon = (float)step.Epsilon,
             Split = WorkSplit.Of(count, 1, team, granule: 64),
         };
@@ -69,13 +71,24 @@ public static unsafe partial class AdamW
     {
         public Isa Isa;
         public float* Value, Gradient, M, V;
-        public float GradientScale, Keep, Approach1, Keep2, Approach2, StepSize, RootCorrection, Epsilon;
+        public float GradientScale, Keep, Approach1, Keep2, Approach2, StepSize, InverseRootCorrection, Epsilon;
         public WorkSplit Split;
 
         public readonly void Run(int chunkIndex)
         {
             long first = Split.First(chunkIndex), end = Split.End(chunkIndex);
-            Scalar(in this, first, end);
+            switch (Isa)
+            {
+                case Isa.Avx512:
+                    Vector<Lanes512, Vector512<float>>(in this, first, end);
+                    break;
+                case Isa.Avx2:
+                    Vector<Lanes256, Vector256<float>>(in this, first, end);
+                    break;
+                default:
+                    Scalar(in this, first, end);
+                    break;
+            }
         }
     }
 
@@ -88,7 +101,7 @@ public static unsafe partial class AdamW
             float v = job.V[i] * job.Keep2 + job.Approach2 * gradient * gradient;
             job.M[i] = m;
             job.V[i] = v;
-            job.Value[i] = job.Value[i] * job.Keep - job.StepSize * (m / (MathF.Sqrt(v) / job.RootCorrection + job.Epsilon));
+            job.Value[i] = job.Value[i] * job.Keep - job.StepSize * (m / (MathF.Sqrt(v) * job.InverseRootCorrection + job.Epsilon));
         }
     }
 }

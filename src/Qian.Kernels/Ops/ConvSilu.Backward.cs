@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 // With c the convolution before SiLU and d = dy ⊙ silu'(c):  du_t = Σ_j w[j] · d_{t + kernel − 1 − j},  dw[j] = Σ_t d_t · u_{t − kernel + 1 + j},
@@ -63,7 +65,18 @@ public static unsafe partial class ConvSilu
         public readonly void Run(int chunkIndex)
         {
             int first = (int)Split.First(chunkIndex), end = (int)Split.End(chunkIndex);
-            ScalarBackward(in this, first, end);
+            switch (Isa)
+            {
+                case Isa.Avx512:
+                    VectorBackward<Lanes512, Vector512<float>>(in this, first, end);
+                    break;
+                case Isa.Avx2:
+                    VectorBackward<Lanes256, Vector256<float>>(in this, first, end);
+                    break;
+                default:
+                    ScalarBackward(in this, first, end);
+                    break;
+            }
         }
     }
 

@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 // The convolution over samples laid end to end, each with a window of zeros before it.
@@ -67,7 +69,18 @@ public static unsafe partial class ConvSilu
         public readonly void Run(int chunkIndex)
         {
             int first = (int)Split.First(chunkIndex), end = (int)Split.End(chunkIndex);
-            ScalarSamples(in this, first, end);
+            switch (Isa)
+            {
+                case Isa.Avx512:
+                    VectorSamples<Lanes512, Vector512<float>>(in this, first, end);
+                    break;
+                case Isa.Avx2:
+                    VectorSamples<Lanes256, Vector256<float>>(in this, first, end);
+                    break;
+                default:
+                    ScalarSamples(in this, first, end);
+                    break;
+            }
         }
     }
 

@@ -1,4 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
+using System.Runtime.Intrinsics;
 
 namespace Qian.Kernels;
 
@@ -91,11 +92,23 @@ public static unsafe partial class CrossEntropy
                     continue;
                 }
 
-                RowLoss[row] = WithGradient
-                    ? ScalarGradient(logits, label, GradientScale, Vocabulary)
-                    : ScalarLoss(logits, label, Vocabulary);
+                RowLoss[row] = WithGradient ? RowGradient(logits, label) : RowLossOf(logits, label);
             }
         }
+
+        private readonly float RowGradient(float* logits, int label) => Isa switch
+        {
+            Isa.Avx512 => Gradient<Lanes512, Vector512<float>>(logits, label, GradientScale, Vocabulary),
+            Isa.Avx2 => Gradient<Lanes256, Vector256<float>>(logits, label, GradientScale, Vocabulary),
+            _ => ScalarGradient(logits, label, GradientScale, Vocabulary),
+        };
+
+        private readonly float RowLossOf(float* logits, int label) => Isa switch
+        {
+            Isa.Avx512 => Loss<Lanes512, Vector512<float>>(logits, label, Vocabulary),
+            Isa.Avx2 => Loss<Lanes256, Vector256<float>>(logits, label, Vocabulary),
+            _ => ScalarLoss(logits, label, Vocabulary),
+        };
     }
 
     // Both return the row's loss.

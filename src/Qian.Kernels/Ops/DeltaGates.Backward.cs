@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 // With s = alpha + dtBias:  dAlpha = dg · decay · sigmoid(s),  db = dbeta · beta · (1 − beta),  dDecay = Σ dg · softplus(s),
@@ -82,7 +84,19 @@ public static unsafe partial class DeltaGates
         public readonly void Run(int chunkIndex)
         {
             long block = FirstBlock + chunkIndex, first = Blocks.First(block), end = Blocks.End(block);
-            ScalarBlock(in this, first, end, Partials + (long)chunkIndex * 2 * HeadCount);
+            double* sums = Partials + (long)chunkIndex * 2 * HeadCount;
+            switch (Isa)
+            {
+                case Isa.Avx512:
+                    Block<Lanes512, Vector512<float>>(in this, first, end, sums);
+                    break;
+                case Isa.Avx2:
+                    Block<Lanes256, Vector256<float>>(in this, first, end, sums);
+                    break;
+                default:
+                    ScalarBlock(in this, first, end, sums);
+                    break;
+            }
         }
     }
 

@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 // With n = o·r, r = 1 / sqrt(mean(o²) + ε):  dz = dy ⊙ w ⊙ n ⊙ silu'(z),  d = dy ⊙ w ⊙ silu(z),  dO = r·(d − n·mean(d ⊙ n)),
@@ -81,7 +83,18 @@ public static unsafe partial class GatedNorm
         {
             long block = FirstBlock + chunkIndex, first = Blocks.First(block), end = Blocks.End(block);
             double* sums = Partials == null ? null : Partials + (long)chunkIndex * HeadDim;
-            ScalarBlock(in this, first, end, sums);
+            switch (Isa)
+            {
+                case Isa.Avx512:
+                    Block<Lanes512, Vector512<float>>(in this, first, end, sums);
+                    break;
+                case Isa.Avx2:
+                    Block<Lanes256, Vector256<float>>(in this, first, end, sums);
+                    break;
+                default:
+                    ScalarBlock(in this, first, end, sums);
+                    break;
+            }
         }
     }
 

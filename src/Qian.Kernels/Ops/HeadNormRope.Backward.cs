@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 // The rotation's transpose (cosines and sines may carry a factor, so it is not always the inverse), then the norm's gradient
@@ -85,7 +87,18 @@ public static unsafe partial class HeadNormRope
         {
             long block = FirstBlock + chunkIndex, first = Blocks.First(block), end = Blocks.End(block);
             double* sums = Partials == null ? null : Partials + (long)chunkIndex * HeadDim;
-            ScalarBlock(in this, first, end, sums);
+            switch (Isa)
+            {
+                case Isa.Avx512:
+                    Block<Lanes512, Vector512<float>>(in this, first, end, sums);
+                    break;
+                case Isa.Avx2:
+                    Block<Lanes256, Vector256<float>>(in this, first, end, sums);
+                    break;
+                default:
+                    ScalarBlock(in this, first, end, sums);
+                    break;
+            }
         }
     }
 

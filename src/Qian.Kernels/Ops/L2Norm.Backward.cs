@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 // With r = 1 / sqrt(Σx² + ε): dx = scale·r·(dy − x·r²·Σ(dy ⊙ x)).
@@ -67,7 +69,18 @@ public static unsafe partial class L2Norm
                 for (int head = 0; head < HeadCount; head++)
                 {
                     long at = row * RowStride + (long)head * HeadDim;
-                    ScalarBackwardHead(X + at, Epsilon, Scale, Dy + at, Dx + at, HeadDim);
+                    switch (Isa)
+                    {
+                        case Isa.Avx512:
+                            BackwardHead<Lanes512, Vector512<float>>(X + at, Epsilon, Scale, Dy + at, Dx + at, HeadDim);
+                            break;
+                        case Isa.Avx2:
+                            BackwardHead<Lanes256, Vector256<float>>(X + at, Epsilon, Scale, Dy + at, Dx + at, HeadDim);
+                            break;
+                        default:
+                            ScalarBackwardHead(X + at, Epsilon, Scale, Dy + at, Dx + at, HeadDim);
+                            break;
+                    }
                 }
             }
         }

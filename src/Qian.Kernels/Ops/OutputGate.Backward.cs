@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 // With s = sigmoid(gate): dAttention = dy ⊙ s, dGate = dy ⊙ attention ⊙ s ⊙ (1 − s).
@@ -56,7 +58,18 @@ public static unsafe partial class OutputGate
             for (long head = Split.First(chunkIndex); head < end; head++)
             {
                 long at = head * HeadDim, gateAt = (2 * head + 1) * HeadDim;
-                ScalarBackward(Attention + at, QGate + gateAt, Dy + at, DAttention + at, DQGate + gateAt, HeadDim);
+                switch (Isa)
+                {
+                    case Isa.Avx512:
+                        VectorBackward<Lanes512, Vector512<float>>(Attention + at, QGate + gateAt, Dy + at, DAttention + at, DQGate + gateAt, HeadDim);
+                        break;
+                    case Isa.Avx2:
+                        VectorBackward<Lanes256, Vector256<float>>(Attention + at, QGate + gateAt, Dy + at, DAttention + at, DQGate + gateAt, HeadDim);
+                        break;
+                    default:
+                        ScalarBackward(Attention + at, QGate + gateAt, Dy + at, DAttention + at, DQGate + gateAt, HeadDim);
+                        break;
+                }
             }
         }
     }

@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 // With r = 1 / sqrt(mean(x²) + ε) and d = dy ⊙ w:  dx = r·(d − x·r²·mean(d ⊙ x)),  dw = Σ over rows of dy ⊙ x·r.
@@ -98,7 +100,18 @@ public static unsafe partial class RmsNorm
             for (long row = Split.First(chunkIndex); row < end; row++)
             {
                 long at = row * Width;
-                Inverses[row] = ScalarRowGradient(X + at, Weight, Epsilon, Dy + at, Dx + at, Width, Add);
+                switch (Isa)
+                {
+                    case Isa.Avx512:
+                        Inverses[row] = RowGradient<Lanes512, Vector512<float>>(X + at, Weight, Epsilon, Dy + at, Dx + at, Width, Add);
+                        break;
+                    case Isa.Avx2:
+                        Inverses[row] = RowGradient<Lanes256, Vector256<float>>(X + at, Weight, Epsilon, Dy + at, Dx + at, Width, Add);
+                        break;
+                    default:
+                        Inverses[row] = ScalarRowGradient(X + at, Weight, Epsilon, Dy + at, Dx + at, Width, Add);
+                        break;
+                }
             }
         }
     }
@@ -113,7 +126,18 @@ public static unsafe partial class RmsNorm
         public readonly void Run(int chunkIndex)
         {
             int first = (int)Split.First(chunkIndex), end = (int)Split.End(chunkIndex);
-            ScalarWeightGradient(in this, first, end);
+            switch (Isa)
+            {
+                case Isa.Avx512:
+                    WeightGradient<Lanes512, Vector512<float>>(in this, first, end);
+                    break;
+                case Isa.Avx2:
+                    WeightGradient<Lanes256, Vector256<float>>(in this, first, end);
+                    break;
+                default:
+                    ScalarWeightGradient(in this, first, end);
+                    break;
+            }
         }
     }
 

@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 // The chosen experts' weights are a softmax over their own logits alone (the sum over all experts cancels), so
@@ -120,7 +122,12 @@ public static unsafe partial class Router
             }
         }
 
-        private readonly float Weighted(float factor, float* output, float* dy, float* dOutput) => ScalarWeighted(factor, output, dy, dOutput, Width);
+        private readonly float Weighted(float factor, float* output, float* dy, float* dOutput) => Isa switch
+        {
+            Isa.Avx512 => VectorWeighted<Lanes512, Vector512<float>>(factor, output, dy, dOutput, Width),
+            Isa.Avx2 => VectorWeighted<Lanes256, Vector256<float>>(factor, output, dy, dOutput, Width),
+            _ => ScalarWeighted(factor, output, dy, dOutput, Width),
+        };
     }
 
     // One weighted term of the sum: dOutput = factor · dy; returns the factor's gradient Σ dy ⊙ output.

@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 /// <summary>
@@ -44,8 +46,15 @@ public static unsafe partial class SquaredSum
             long first = (FirstBlock + chunkIndex) * BlockFloats, end = Math.Min(first + BlockFloats, Count);
             double sum = 0;
             for (long at = first; at < end; at += PieceFloats)
-                sum += SumOfSquares.Scalar(X + at, (int)Math.Min(PieceFloats, end - at));
+                sum += Piece(X + at, (int)Math.Min(PieceFloats, end - at));
             Sums[chunkIndex] = sum;
         }
+
+        private readonly double Piece(float* x, int count) => Isa switch
+        {
+            Isa.Avx512 => SumOfSquares.Of<Lanes512, Vector512<float>>(x, count),
+            Isa.Avx2 => SumOfSquares.Of<Lanes256, Vector256<float>>(x, count),
+            _ => SumOfSquares.Scalar(x, count),
+        };
     }
 }

@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 // dGate = dy ⊙ up ⊙ silu'(gate), dUp = dy ⊙ silu(gate).
@@ -45,7 +47,18 @@ public static unsafe partial class SwiGlu
         public readonly void Run(int chunkIndex)
         {
             long first = Split.First(chunkIndex), end = Split.End(chunkIndex);
-            ScalarBackward(in this, first, end);
+            switch (Isa)
+            {
+                case Isa.Avx512:
+                    VectorBackward<Lanes512, Vector512<float>>(in this, first, end);
+                    break;
+                case Isa.Avx2:
+                    VectorBackward<Lanes256, Vector256<float>>(in this, first, end);
+                    break;
+                default:
+                    ScalarBackward(in this, first, end);
+                    break;
+            }
         }
     }
 
