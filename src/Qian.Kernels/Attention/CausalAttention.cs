@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 /// <summary>
@@ -20,7 +22,7 @@ public static unsafe partial class CausalAttention
     /// <param name="k">Keys [rowCount, KvHeads · HeadDim].</param>
     /// <param name="v">Values [rowCount, KvHeads · HeadDim].</param>
     /// <param name="y">Result [rowCount, Heads · HeadDim], before the output gate; must not overlap an input.</param>
-    /// <param name="logSumExp">Written for <see cref="Backward(in AttentionShape, FloatView, FloatView, FloatView, FloatView, FloatView, FloatView, FloatView, FloatView, FloatView, ReadOnlySpan{int}, CausalAttentionScratch, ThreadTeam)"/>: [rowCount, Heads], log of the sum of e^score.</param>
+    /// <param name="logSumExp">Written for the backward: [rowCount, Heads], log of the sum of e^score.</param>
     /// <param name="borders">Where samples begin: 0 first, not descending, rowCount last.</param>
     /// <param name="scratch">Made for the same shape and at least rowCount rows; one call uses it at a time.</param>
     /// <param name="team">Threads; no more than <paramref name="scratch"/> was made for compute.</param>
@@ -70,7 +72,18 @@ public static unsafe partial class CausalAttention
             Y = y.Pointer,
             LogSumExp = logSumExp.Pointer,
         };
-        ForwardScalar(call, borders, team);
+        switch (isa)
+        {
+            case Isa.Avx512:
+                ForwardTiled<Lanes512, Vector512<float>>(call, borders, scratch, team);
+                break;
+            case Isa.Avx2:
+                ForwardTiled<Lanes256, Vector256<float>>(call, borders, scratch, team);
+                break;
+            default:
+                ForwardScalar(call, borders, team);
+                break;
+        }
     }
 
     internal static void Backward(Isa isa, in AttentionShape shape, FloatView q, FloatView k, FloatView v, FloatView y, FloatView logSumExp,
@@ -105,7 +118,18 @@ public static unsafe partial class CausalAttention
             DV = dv.Pointer,
             Dots = scratch.Dots,
         };
-        BackwardScalar(call, borders, team);
+        switch (isa)
+        {
+            case Isa.Avx512:
+                BackwardTiled<Lanes512, Vector512<float>>(call, borders, scratch, team);
+                break;
+            case Isa.Avx2:
+                BackwardTiled<Lanes256, Vector256<float>>(call, borders, scratch, team);
+                break;
+            default:
+                BackwardScalar(call, borders, team);
+                break;
+        }
     }
 
     // Returns the number of rows.

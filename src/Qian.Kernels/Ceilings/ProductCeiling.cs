@@ -28,6 +28,9 @@ public sealed unsafe class ProductCeiling
     /// <summary>Forms of float32 products of the tier in use.</summary>
     public static IReadOnlyList<ProductCeiling> Float32 { get; } = Float32Forms(IsaTier.Current);
 
+    /// <summary>Forms of bfloat16 products summed in float32; without the instruction (or the right to make code) those of <see cref="Float32"/>, which are then used instead.</summary>
+    public static IReadOnlyList<ProductCeiling> BFloat16 { get; } = BFloat16Forms(IsaTier.Current);
+
     /// <summary>The instructions, by name.</summary>
     public string Form { get; }
 
@@ -65,6 +68,10 @@ public sealed unsafe class ProductCeiling
         Isa.Avx2 => [new ProductCeiling("vfmadd, 256 bit", 9 * Vector256<float>.Count, &ProductLoops.FloatsAvx2)],
         _ => [new ProductCeiling("portable, 128 bit", 9 * Vector128<float>.Count, &ProductLoops.FloatsPortable)],
     };
+
+    private static IReadOnlyList<ProductCeiling> BFloat16Forms(Isa tier) => tier == Isa.Avx512 && BrainLoop.IsAvailable
+        ? [new ProductCeiling("vdpbf16ps, 512 bit", BrainLoop.MacsPerRound, &BrainLoop.Run)]
+        : Float32;
 
     private struct LoopJob : IChunkedJob
     {

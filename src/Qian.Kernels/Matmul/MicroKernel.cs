@@ -26,5 +26,13 @@ internal readonly unsafe struct MicroKernel(int rows, int columns, bool isBrain,
     /// <summary>tile (+)= panel of a · panel of b over a number of steps: (steps, a, b, c, c's row stride in floats, whether to add).</summary>
     public delegate*<long, uint*, uint*, float*, long, bool, void> Run { get; } = run;
 
-    public static MicroKernel For(Isa isa, MatmulPrecision precision) => isa == Isa.Avx512 ? s_avx512 : s_avx2;
+    /// <summary>The kernel of a fast tier. Without code for bfloat16 (or in the tier below) its products are float32's, unrounded.</summary>
+    public static MicroKernel For(Isa isa, MatmulPrecision precision)
+    {
+        if (isa == Isa.Avx2)
+            return s_avx2;
+        return precision == MatmulPrecision.BFloat16 && BrainKernel.IsAvailable
+            ? new MicroKernel(BrainKernel.Rows, BrainKernel.Columns, true, &BrainKernel.Run)
+            : s_avx512;
+    }
 }

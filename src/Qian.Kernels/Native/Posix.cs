@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Qian.Kernels.Native;
 
-// The few libc calls behind NativeBuffer and MappedFile. Linux values; on other systems the callers use portable .NET
+// The few libc calls behind NativeBuffer, MappedFile and ExecutableMemory. Linux values; on other systems the callers use portable .NET
 // memory instead, so a missing call costs speed (huge pages, read-ahead), never function.
 internal static unsafe partial class Posix
 {
@@ -21,6 +21,9 @@ internal static unsafe partial class Posix
     [LibraryImport("libc", SetLastError = true)]
     private static partial int munmap(void* address, nuint length);
 
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int mprotect(void* address, nuint length, int protection);
+
     // Fresh zero pages, each made when it is first touched, by whoever touches it. Null when the system refuses.
     internal static byte* MapZeroed(nuint length)
     {
@@ -30,6 +33,13 @@ internal static unsafe partial class Posix
     }
 
     internal static void Unmap(void* address, nuint length) => _ = munmap(address, length);
+
+    // Readable and executable, no longer writable. False when the system refuses (SELinux, hardened containers).
+    internal static bool MakeExecutable(void* address, nuint length)
+    {
+        const int readExecute = 5;
+        return mprotect(address, length, readExecute) == 0;
+    }
 
     // statx has one layout on every CPU, unlike stat: struct statx, u16 stx_mode at byte 28.
     [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]

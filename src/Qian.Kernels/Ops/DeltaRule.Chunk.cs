@@ -34,7 +34,7 @@ public static unsafe partial class DeltaRule
                     Products<TLanes, TVec>(chunk.RowCount, head.KeyDim, buffers);
                 }
 
-                Decays<TLanes, TVec>(chunk, buffers);
+                Decays<TLanes, TVec>(chunk, buffers.Decays);
                 Scores<TLanes, TVec>(chunk, buffers);
                 float* state = buffers.States + i * buffers.StateFloats;
                 if (head.ChunkStates != null)
@@ -122,30 +122,30 @@ public static unsafe partial class DeltaRule
     }
 
     // A sum of gates is kept as two floats, because its small differences are what counts.
-    private static void Decays<TLanes, TVec>(in ChunkOfHead chunk, in ChunkBuffers buffers) where TLanes : struct, ILanes<TVec> where TVec : struct
+    private static void Decays<TLanes, TVec>(in ChunkOfHead chunk, in ChunkDecays decays) where TLanes : struct, ILanes<TVec> where TVec : struct
     {
         double sum = 0;
         for (int row = 0; row < chunk.RowCount; row++)
         {
             sum += Math.Max(chunk.G[row * chunk.GateStride], MinLogDecay);
-            buffers.LogDecay[row] = (float)sum;
-            buffers.LogDecayRest[row] = (float)(sum - (float)sum);
+            decays.Log[row] = (float)sum;
+            decays.LogRest[row] = (float)(sum - (float)sum);
         }
 
         int last = chunk.RowCount - 1;
         for (int row = 0; row < chunk.RowCount; row += TLanes.Count)
         {
-            TLanes.Store(buffers.Decay + row, Activation.Exp<TLanes, TVec>(TLanes.Load(buffers.LogDecay + row)));
-            TLanes.Store(buffers.DecayToEnd + row, DecayBetween<TLanes, TVec>(buffers, last, row));
+            TLanes.Store(decays.FromStart + row, Activation.Exp<TLanes, TVec>(TLanes.Load(decays.Log + row)));
+            TLanes.Store(decays.ToEnd + row, DecayBetween<TLanes, TVec>(decays, last, row));
         }
     }
 
     /// <summary>e^{G_to − G_from} for a vector of rows from <paramref name="from"/> on; meaningless for those after <paramref name="to"/>.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static TVec DecayBetween<TLanes, TVec>(in ChunkBuffers buffers, int to, int from) where TLanes : struct, ILanes<TVec> where TVec : struct
+    private static TVec DecayBetween<TLanes, TVec>(in ChunkDecays decays, int to, int from) where TLanes : struct, ILanes<TVec> where TVec : struct
     {
-        TVec difference = TLanes.Subtract(TLanes.Broadcast(buffers.LogDecay[to]), TLanes.Load(buffers.LogDecay + from));
-        TVec rest = TLanes.Subtract(TLanes.Broadcast(buffers.LogDecayRest[to]), TLanes.Load(buffers.LogDecayRest + from));
+        TVec difference = TLanes.Subtract(TLanes.Broadcast(decays.Log[to]), TLanes.Load(decays.Log + from));
+        TVec rest = TLanes.Subtract(TLanes.Broadcast(decays.LogRest[to]), TLanes.Load(decays.LogRest + from));
         return Activation.Exp<TLanes, TVec>(TLanes.Add(difference, rest));
     }
 
@@ -172,7 +172,7 @@ public static unsafe partial class DeltaRule
             float* products = buffers.Products + row * ChunkRows, scores = buffers.Scores + row * ChunkRows;
             for (int column = 0; column <= row; column += TLanes.Count)
             {
-                TVec decay = DecayBetween<TLanes, TVec>(buffers, row, column);
+                TVec decay = DecayBetween<TLanes, TVec>(buffers.Decays, row, column);
                 TLanes.Store(scores + column, TLanes.Multiply(TLanes.Multiply(TLanes.Load(products + column), decay), minusBeta));
                 TLanes.Store(scores + queries + column, TLanes.Multiply(TLanes.Load(products + queries + column), decay));
             }
@@ -183,7 +183,7 @@ public static unsafe partial class DeltaRule
     {
         TVec a0 = TLanes.Zero, a1 = TLanes.Zero, b0 = TLanes.Zero, b1 = TLanes.Zero;
         TVec c0 = TLanes.Zero, c1 = TLanes.Zero, d0 = TLanes.Zero, d1 = TLanes.Zero;
-        MultiplyTile<TLanes, TVec>(rows, keyDim, 1, keys, keyDim, ref a0, ref a1, ref b0, ref b1, ref c0, ref c1, ref d0, ref d1);
+        MultiplyTile<TLanes, TVec>(rows, keyDim, 1, keys, 2 * TLanes.Count, keyDim, ref a0, ref a1, ref b0, ref b1, ref c0, ref c1, ref d0, ref d1);
         int width = TLanes.Count;
         TLanes.Store(products, a0);
         TLanes.Store(products + width, a1);
@@ -201,7 +201,7 @@ public static unsafe partial class DeltaRule
     {
         TVec a0 = TLanes.Zero, a1 = TLanes.Zero, b0 = TLanes.Zero, b1 = TLanes.Zero;
         TVec c0 = TLanes.Zero, c1 = TLanes.Zero, d0 = TLanes.Zero, d1 = TLanes.Zero;
-        MultiplyTile<TLanes, TVec>(buffers.Inputs + (long)row * keyDim, keyDim, 1, state, keyDim,
+        MultiplyTile<TLanes, TVec>(buffers.Inputs + (long)row * keyDim, keyDim, 1, state, 2 * TLanes.Count, keyDim,
             ref a0, ref a1, ref b0, ref b1, ref c0, ref c1, ref d0, ref d1);
 
         int width = TLanes.Count, left = valueDim - column;
@@ -211,7 +211,7 @@ public static unsafe partial class DeltaRule
         RightSide<TLanes, TVec>(chunk, buffers, row + 3, column, left, ref d0, ref d1);
 
         float* scores = buffers.Scores + row * ChunkRows;
-        MultiplyTile<TLanes, TVec>(scores, ChunkRows, 1, buffers.Values, row, ref a0, ref a1, ref b0, ref b1, ref c0, ref c1, ref d0, ref d1);
+        MultiplyTile<TLanes, TVec>(scores, ChunkRows, 1, buffers.Values, 2 * TLanes.Count, row, ref a0, ref a1, ref b0, ref b1, ref c0, ref c1, ref d0, ref d1);
 
         // The triangle inside the tile.
         float* b = scores + ChunkRows + row, c = b + ChunkRows, d = c + ChunkRows;
@@ -239,7 +239,7 @@ public static unsafe partial class DeltaRule
     {
         row = chunk.Existing(row);
         float* v = chunk.V + row * chunk.InputStride + column;
-        TVec decay = TLanes.Broadcast(buffers.Decay[row]), beta = TLanes.Broadcast(chunk.Beta[row * chunk.GateStride]);
+        TVec decay = TLanes.Broadcast(buffers.Decays.FromStart[row]), beta = TLanes.Broadcast(chunk.Beta[row * chunk.GateStride]);
         low = TLanes.Multiply(beta, TLanes.MultiplySubtractFrom(decay, low, TLanes.LoadPartial(v, left)));
         high = TLanes.Multiply(beta, TLanes.MultiplySubtractFrom(decay, high, TLanes.LoadPartial(v + TLanes.Count, left - TLanes.Count)));
     }
@@ -250,17 +250,17 @@ public static unsafe partial class DeltaRule
     {
         TVec a0 = TLanes.Zero, a1 = TLanes.Zero, b0 = TLanes.Zero, b1 = TLanes.Zero;
         TVec c0 = TLanes.Zero, c1 = TLanes.Zero, d0 = TLanes.Zero, d1 = TLanes.Zero;
-        MultiplyTile<TLanes, TVec>(buffers.Inputs + (long)(ChunkRows + row) * keyDim, keyDim, 1, state, keyDim,
+        MultiplyTile<TLanes, TVec>(buffers.Inputs + (long)(ChunkRows + row) * keyDim, keyDim, 1, state, 2 * TLanes.Count, keyDim,
             ref a0, ref a1, ref b0, ref b1, ref c0, ref c1, ref d0, ref d1);
 
-        float* decay = buffers.Decay + row;
+        float* decay = buffers.Decays.FromStart + row;
         Scale<TLanes, TVec>(decay[0], ref a0, ref a1);
         Scale<TLanes, TVec>(decay[1], ref b0, ref b1);
         Scale<TLanes, TVec>(decay[2], ref c0, ref c1);
         Scale<TLanes, TVec>(decay[3], ref d0, ref d1);
 
         float* scores = buffers.Scores + (ChunkRows + row) * ChunkRows;
-        MultiplyTile<TLanes, TVec>(scores, ChunkRows, 1, buffers.Values, row, ref a0, ref a1, ref b0, ref b1, ref c0, ref c1, ref d0, ref d1);
+        MultiplyTile<TLanes, TVec>(scores, ChunkRows, 1, buffers.Values, 2 * TLanes.Count, row, ref a0, ref a1, ref b0, ref b1, ref c0, ref c1, ref d0, ref d1);
 
         // The triangle inside the tile, its diagonal included.
         int width = TLanes.Count;
@@ -310,12 +310,12 @@ public static unsafe partial class DeltaRule
         float* values = buffers.Values;
         for (int row = 0; row < chunk.RowCount; row++)
         {
-            TVec decay = TLanes.Broadcast(buffers.DecayToEnd[row]);
+            TVec decay = TLanes.Broadcast(buffers.Decays.ToEnd[row]);
             TLanes.Store(values + row * 2 * width, TLanes.Multiply(decay, TLanes.Load(values + row * 2 * width)));
             TLanes.Store(values + (row * 2 + 1) * width, TLanes.Multiply(decay, TLanes.Load(values + (row * 2 + 1) * width)));
         }
 
-        float whole = buffers.Decay[chunk.RowCount - 1];
+        float whole = buffers.Decays.FromStart[chunk.RowCount - 1];
         for (int d = 0; d < keyDim; d += 4, state += 8 * width)
         {
             TVec a0 = TLanes.Load(state), a1 = TLanes.Load(state + width);
@@ -326,7 +326,8 @@ public static unsafe partial class DeltaRule
             Scale<TLanes, TVec>(whole, ref b0, ref b1);
             Scale<TLanes, TVec>(whole, ref c0, ref c1);
             Scale<TLanes, TVec>(whole, ref d0, ref d1);
-            MultiplyTile<TLanes, TVec>(buffers.Inputs + d, 1, keyDim, values, chunk.RowCount, ref a0, ref a1, ref b0, ref b1, ref c0, ref c1, ref d0, ref d1);
+            MultiplyTile<TLanes, TVec>(buffers.Inputs + d, 1, keyDim, values, 2 * width, chunk.RowCount,
+                ref a0, ref a1, ref b0, ref b1, ref c0, ref c1, ref d0, ref d1);
             TLanes.Store(state, a0);
             TLanes.Store(state + width, a1);
             TLanes.Store(state + 2 * width, b0);
@@ -338,9 +339,9 @@ public static unsafe partial class DeltaRule
         }
     }
 
-    /// <summary>Tile [4, 2 vectors] += A [4, count] · panel [count, 2 vectors]; A's strides are free, so it may be a transpose.</summary>
+    /// <summary>Tile [4, 2 vectors] += A [4, count] · panel [count, 2 vectors]; strides are free, so A may be a transpose.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void MultiplyTile<TLanes, TVec>(float* a, nint rowStride, nint stepStride, float* panel, int count,
+    private static void MultiplyTile<TLanes, TVec>(float* a, nint rowStride, nint stepStride, float* panel, nint panelStride, int count,
         ref TVec a0, ref TVec a1, ref TVec b0, ref TVec b1, ref TVec c0, ref TVec c1, ref TVec d0, ref TVec d1)
         where TLanes : struct, ILanes<TVec> where TVec : struct
     {
@@ -352,7 +353,7 @@ public static unsafe partial class DeltaRule
             AddScaled<TLanes, TVec>(a[2 * rowStride], low, high, ref c0, ref c1);
             AddScaled<TLanes, TVec>(a[3 * rowStride], low, high, ref d0, ref d1);
             a += stepStride;
-            panel += 2 * TLanes.Count;
+            panel += panelStride;
         }
     }
 

@@ -225,8 +225,19 @@ public static unsafe partial class DeltaRule
                 var heads = new HeadUnit { Data = Data.Rows(samples.First, samples.RowCount), KeyHead = keyHead, Count = shape.ValueHeadsPerKeyHead };
                 heads.Data.ChunkStates = ChunkStates + samples.ChunksBefore * shape.StateLength;
                 var gradients = new HeadUnit { Data = Gradients.Rows(samples.First, samples.RowCount), KeyHead = keyHead, Count = heads.Count };
-                for (int i = 0; i < heads.Count; i++)
-                    ScalarBackward(heads[i], gradients[i], new ScalarBackwardBuffers(slot, shape), first: i == 0);
+                switch (Isa)
+                {
+                    case Isa.Avx512:
+                        ChunksBackward<Lanes512, Vector512<float>>(heads, gradients, new DeltaBackwardBuffers(slot, shape), slot);
+                        break;
+                    case Isa.Avx2:
+                        ChunksBackward<Lanes256, Vector256<float>>(heads, gradients, new DeltaBackwardBuffers(slot, shape), slot);
+                        break;
+                    default:
+                        for (int i = 0; i < heads.Count; i++)
+                            ScalarBackward(heads[i], gradients[i], new ScalarBackwardBuffers(slot, shape), first: i == 0);
+                        break;
+                }
             }
         }
     }

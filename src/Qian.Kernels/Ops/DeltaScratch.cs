@@ -46,11 +46,8 @@ internal readonly unsafe struct ChunkBuffers
     private const int RowGranule = 4;
     private const int Rows = DeltaRule.ChunkRows;
 
-    /// <summary>G_i, the running sums of g, as a float and what the float leaves over: [C] each.</summary>
-    public readonly float* LogDecay, LogDecayRest;
-
-    /// <summary>e^{G_i} and e^{G_last − G_i}: [C] each.</summary>
-    public readonly float* Decay, DecayToEnd;
+    /// <summary>Decays of the value head in work.</summary>
+    public readonly ChunkDecays Decays;
 
     /// <summary>Keys, then queries: [2C, KeyDim].</summary>
     public readonly float* Inputs;
@@ -75,11 +72,8 @@ internal readonly unsafe struct ChunkBuffers
 
     public ChunkBuffers(float* slot, in DeltaShape shape)
     {
-        LogDecay = slot;
-        LogDecayRest = LogDecay + Rows;
-        Decay = LogDecayRest + Rows;
-        DecayToEnd = Decay + Rows;
-        Inputs = DecayToEnd + Rows;
+        Decays = new ChunkDecays(slot);
+        Inputs = slot + ChunkDecays.Floats;
         TurnedKeys = Inputs + 2 * Rows * (long)shape.KeyDim;
         Products = TurnedKeys + Rows * (long)shape.KeyDim;
         Scores = Products + 2 * Rows * Rows;
@@ -92,11 +86,31 @@ internal readonly unsafe struct ChunkBuffers
 
     public static long Floats(in DeltaShape shape)
     {
-        long small = 4L * Rows + 3L * Rows * shape.KeyDim + 4L * Rows * Rows;
+        long small = ChunkDecays.Floats + 3L * Rows * shape.KeyDim + 4L * Rows * Rows;
         return small + Rows * PaddedColumns(shape) + shape.ValueHeadsPerKeyHead * PaddedState(shape);
     }
 
     private static long PaddedState(in DeltaShape shape) => PaddedRows(shape.KeyDim) * PaddedColumns(shape);
 
     private static long PaddedColumns(in DeltaShape shape) => ((long)shape.ValueDim + MaxPanelWidth - 1) / MaxPanelWidth * MaxPanelWidth;
+}
+
+/// <summary>The decays of one value head over the C = <see cref="DeltaRule.ChunkRows"/> rows of a chunk.</summary>
+internal readonly unsafe struct ChunkDecays
+{
+    public const int Floats = 4 * DeltaRule.ChunkRows;
+
+    /// <summary>G_i, the running sums of g, as a float and what the float leaves over: [C] each.</summary>
+    public readonly float* Log, LogRest;
+
+    /// <summary>e^{G_i} and e^{G_last − G_i}: [C] each.</summary>
+    public readonly float* FromStart, ToEnd;
+
+    public ChunkDecays(float* memory)
+    {
+        Log = memory;
+        LogRest = Log + DeltaRule.ChunkRows;
+        FromStart = LogRest + DeltaRule.ChunkRows;
+        ToEnd = FromStart + DeltaRule.ChunkRows;
+    }
 }

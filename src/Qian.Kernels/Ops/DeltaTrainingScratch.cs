@@ -16,7 +16,9 @@ public sealed unsafe class DeltaTrainingScratch : IDisposable
         Expect.AtLeast(threadCount, 1);
         Shape = shape;
         SlotCount = threadCount;
-        long floats = Math.Max(ChunkBuffers.Floats(shape), ScalarBackwardBuffers.Floats(shape));
+        long floats = Math.Max(DeltaBackwardBuffers.Floats(shape), Math.Max(ChunkBuffers.Floats(shape), ScalarBackwardBuffers.Floats(shape)));
+        if (floats > int.MaxValue - 16)
+            throw new ArgumentException($"{shape}: a slot of {floats} floats is too large", nameof(shape));
         SlotFloats = (floats + 15) / 16 * 16;
         _buffer = NativeBuffer.AllocateFloats(checked(SlotFloats * threadCount));
     }

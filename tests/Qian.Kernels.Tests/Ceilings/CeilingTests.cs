@@ -36,7 +36,7 @@ public sealed class CeilingTests
     public void EveryFormOfProductsCountsWhatItMultiplies()
     {
         using var team = new ThreadTeam(2);
-        foreach (ProductCeiling form in ProductCeiling.Int8.Concat(ProductCeiling.Float32))
+        foreach (ProductCeiling form in ProductCeiling.Int8.Concat(ProductCeiling.Float32).Concat(ProductCeiling.BFloat16))
         {
             long one = form.Run(1, team);
             Assert.True(one > 0, form.Form);

@@ -44,6 +44,218 @@ public sealed class MatmulTests
         }
     }
 
+    public static TheoryData<Lying, Lying> Layouts()
+    {
+        var data = new TheoryData<Lying, Lying>();
+        foreach (Lying a in Enum.GetValues<Lying>())
+        {
+            foreach (Lying b in Enum.GetValues<Lying>())
+                data.Add(a, b);
+        }
+
+        return data;
+    }
+
+    [Theory]
+    [MemberData(nameof(Layouts))]
+    public void BrainFloatsMultiplyTheRoundedInputs(Lying a, Lying b)
+    {
+        using var team = new ThreadTeam(2);
+        using var scratch = new MatmulScratch(2);
+        Func<float, float>? round = BrainKernel.IsAvailable ? RoundToBrain : null;
+        foreach ((int rows, int columns, int inner) in s_shapes)
+        {
+            using var sample = new MatmulCase(rows, columns, inner, a, b, round);
+            foreach (bool accumulate in new[] { false, true })
+            {
+                sample.Reset();
+                Matmul.Multiply(IsaTier.Available[0], sample.A, sample.B, sample.C, accumulate, MatmulPrecision.BFloat16, scratch, team);
+                sample.CheckResult(accumulate, 2e-6);
+            }
+        }
+    }
+
+    // Where there is no bfloat16 code, the answer is the tier's float32 answer.
+    [Theory]
+    [MemberData(nameof(Arena.Tiers), MemberType = typeof(Arena))]
+    public void BrainFloatsFallBackToFloats(Isa isa)
+    {
+        if (isa == Isa.Avx512 && BrainKernel.IsAvailable)
+            return;
+        using var team = new ThreadTeam(2);
+        using var scratch = new MatmulScratch(2);
+        using var sample = new MatmulCase(61, 47, 129, Lying.Rows, Lying.Rows);
+        Matmul.Multiply(isa, sample.A, sample.B, sample.C, false, MatmulPrecision.Float32, scratch, team);
+        float[] expected = sample.Result.ToArray();
+        sample.Reset();
+        Matmul.Multiply(isa, sample.A, sample.B, sample.C, false, MatmulPrecision.BFloat16, scratch, team);
+        Near.Bits(expected, sample.Result);
+    }
+
+    [Theory]
+    [InlineData(Lying.Rows)]
+    [InlineData(Lying.Transposed)]
+    [InlineData(Lying.Scattered)]
+    public void PackingRoundsToTheNearestBrainFloat(Lying lying)
+    {
+        if (!BrainKernel.IsAvailable)
+            return;
+
+        // Ties both ways, just off ties, carries into the exponent, into infinity, the largest that is kept; b is the identity.
+        uint[] bits =
+        [
+            0x3F808000, 0x3F818000, 0x3F808001, 0x3F817FFF, 0x3FFFFFFF, 0x3FFF8000, 0xBF808000, 0xBFFFC000, 0x7F7F7FFF, 0x7F7F8000,
+            0xFF7FFFFF, 0x00000000, 0x80000000, 0x3DCCCCCD, 0x4B7FFFFF, 0xC2F6E979, 0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001, 0xFFFFFFFF,
+        ];
+        using var team = new ThreadTeam(1);
+        using var scratch = new MatmulScratch(1);
+        using var sample = new MatmulCase(bits.Length, 1, 1, lying, Lying.Rows);
+        for (int i = 0; i < bits.Length; i++)
+            MatmulCase.At(sample.A, i, 0) = BitConverter.UInt32BitsToSingle(bits[i]);
+        MatmulCase.At(sample.B, 0, 0) = 1;
+        Matmul.Multiply(Isa.Avx512, sample.A, sample.B, sample.C, false, MatmulPrecision.BFloat16, scratch, team);
+        for (int i = 0; i < bits.Length; i++)
+            Assert.Equal(RoundToBrain(BitConverter.UInt32BitsToSingle(bits[i])), MatmulCase.At(sample.C, i, 0));
+    }
+
+    [Theory]
+    [MemberData(nameof(Arena.Tiers), MemberType = typeof(Arena))]
+    public void NotANumberAndInfinityStayInTheirRowsAndColumns(Isa isa)
+    {
+        using var team = new ThreadTeam(2);
+        using var scratch = new MatmulScratch(2);
+        foreach (MatmulPrecision precision in Enum.GetValues<MatmulPrecision>())
+        {
+            using var sample = new MatmulCase(33, 70, 530, Lying.Rows, Lying.Rows);
+            MatmulCase.At(sample.A, 7, 529) = float.NaN;
+            MatmulCase.At(sample.A, 30, 3) = float.PositiveInfinity;
+            MatmulCase.At(sample.B, 515, 65) = float.NaN;
+            MatmulCase.At(sample.B, 3, 0) = -1;
+            Matmul.Multiply(isa, sample.A, sample.B, sample.C, false, precision, scratch, team);
+            for (int i = 0; i < 33; i++)
+            {
+                for (int j = 0; j < 70; j++)
+                {
+                    float found = MatmulCase.At(sample.C, i, j);
+                    if (i == 7 || j == 65)
+                        Assert.True(float.IsNaN(found), $"[{i},{j}] {found}");
+                    else
+                        Assert.True(i == 30 ? float.IsInfinity(found) : float.IsFinite(found), $"[{i},{j}] {found}");
+                }
+            }
+
+            Assert.Equal(float.NegativeInfinity, MatmulCase.At(sample.C, 30, 0));
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Arena.Tiers), MemberType = typeof(Arena))]
+    public void EmptyInnerDimensionSumsToZero(Isa isa)
+    {
+        using var arena = new Arena();
+        using var team = new ThreadTeam(1);
+        using var scratch = new MatmulScratch(1);
+        FloatView values = arena.Random(6);
+        float[] before = values.Span.ToArray();
+        MatrixView c = MatrixView.Rows(values, 2, 3);
+        MatrixView a = MatrixView.Rows(default, 2, 0), b = MatrixView.Rows(default, 0, 3);
+        Matmul.Multiply(isa, a, b, c, true, MatmulPrecision.Float32, scratch, team);
+        Near.Bits(before, values.Span);
+        Matmul.Multiply(isa, a, b, c, false, MatmulPrecision.Float32, scratch, team);
+        Near.Bits(new float[6], values.Span);
+        Matmul.Multiply(isa, MatrixView.Rows(default, 0, 5), MatrixView.Rows(arena.Random(5), 5, 1), MatrixView.Rows(default, 0, 1), false, MatmulPrecision.Float32, scratch, team);
+    }
+
+    [Fact]
+    public void WrongShapesAndHostileSizesAreRefused()
+    {
+        using var arena = new Arena();
+        using var team = new ThreadTeam(1);
+        using var scratch = new MatmulScratch(1);
+        FloatView values = arena.Random(60);
+        Assert.ThrowsAny<ArgumentException>(() => MatrixView.Rows(values, 7, 9));
+        Assert.ThrowsAny<ArgumentException>(() => MatrixView.Rows(values, -1, 9));
+        Assert.ThrowsAny<ArgumentException>(() => MatrixView.Rows(values, 5, -9));
+        Assert.ThrowsAny<ArgumentException>(() => MatrixView.Rows(values, 5, 10, 13));
+        Assert.ThrowsAny<ArgumentException>(() => new MatrixView(values, 2, 2, -1, 1));
+        Assert.ThrowsAny<ArgumentException>(() => new MatrixView(values, int.MaxValue, int.MaxValue, long.MaxValue, long.MaxValue));
+        Assert.ThrowsAny<ArgumentException>(() => new MatrixView(values, 3, 1, long.MaxValue / 2 + 1, 1));
+        Assert.ThrowsAny<ArgumentException>(() => new MatmulScratch(0));
+
+        MatrixView a = MatrixView.Rows(values, 4, 5), b = MatrixView.Rows(arena.Random(15), 5, 3), c = MatrixView.Rows(arena.Random(12), 4, 3);
+        Refused(a.Transposed, b, c);
+        Refused(a, b.Transposed, c);
+        Refused(a, b, c.Transposed);
+        Refused(a, b, new MatrixView(arena.Random(12), 4, 3, 1, 4));
+        Refused(a, b, new MatrixView(arena.Random(12), 4, 3, 2, 1));
+        Refused(a, b, MatrixView.Rows(values, 4, 3));
+        Assert.ThrowsAny<ArgumentException>(() => Matmul.Multiply(a, b, c, false, (MatmulPrecision)7, scratch, team));
+        Matmul.Multiply(a, b, c, false, MatmulPrecision.Float32, scratch, team);
+
+        void Refused(MatrixView left, MatrixView right, MatrixView result) =>
+            Assert.Throws<ArgumentException>(() => Matmul.Multiply(left, right, result, false, MatmulPrecision.Float32, scratch, team));
+    }
+
+    // The caller's thread takes parts like any other, so what it allocates is what each would.
+    [Theory]
+    [MemberData(nameof(Arena.Tiers), MemberType = typeof(Arena))]
+    public void NothingIsAllocated(Isa isa)
+    {
+        using var team = new ThreadTeam(2);
+        using var scratch = new MatmulScratch(2);
+        using var sample = new MatmulCase(100, 70, 600, Lying.Rows, Lying.Transposed);
+        All();
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        All();
+        Assert.Equal(before, GC.GetAllocatedBytesForCurrentThread());
+
+        void All()
+        {
+            Matmul.Multiply(isa, sample.A, sample.B, sample.C, true, MatmulPrecision.Float32, scratch, team);
+            Matmul.Multiply(isa, sample.A, sample.B, sample.C, false, MatmulPrecision.BFloat16, scratch, team);
+        }
+    }
+
+    // Threads in emitted code cannot be stopped there; collections must wait for them and harm nothing.
+    [Fact]
+    public void CollectionsDoNotDisturbTheProducts()
+    {
+        using var team = new ThreadTeam(2);
+        using var scratch = new MatmulScratch(2);
+        using var sample = new MatmulCase(150, 200, 600, Lying.Rows, Lying.Transposed);
+        Matmul.Multiply(sample.A, sample.B, sample.C, false, MatmulPrecision.BFloat16, scratch, team);
+        float[] expected = sample.Result.ToArray();
+        bool stop = false;
+        int collections = 0;
+        var collector = new Thread(() =>
+        {
+            while (!Volatile.Read(ref stop))
+            {
+                GC.Collect(0);
+                Interlocked.Increment(ref collections);
+            }
+        });
+        collector.Start();
+        for (int i = 0; i < 400 || Volatile.Read(ref collections) < 100; i++)
+        {
+            sample.Reset();
+            Matmul.Multiply(sample.A, sample.B, sample.C, false, MatmulPrecision.BFloat16, scratch, team);
+            Assert.True(expected.AsSpan().SequenceEqual(sample.Result), $"call {i}");
+        }
+
+        Volatile.Write(ref stop, true);
+        collector.Join();
+    }
+
+    private static float RoundToBrain(float value)
+    {
+        // Through double arithmetic: scale so that a unit in the last of 8 bits is one, round, scale back.
+        if (!float.IsFinite(value) || value == 0)
+            return value;
+        int exponent = Math.ILogB((double)value) - 7;
+        return (float)Math.ScaleB(Math.Round(Math.ScaleB((double)value, -exponent), MidpointRounding.ToEven), exponent);
+    }
+
     [Theory]
     [MemberData(nameof(Arena.Tiers), MemberType = typeof(Arena))]
     public void ThreadsAndPlaceChangeNoBit(Isa isa)

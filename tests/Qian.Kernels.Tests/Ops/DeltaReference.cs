@@ -52,6 +52,23 @@ internal sealed class TrainingRun : IDisposable
 
     public FloatView Dbeta { get; }
 
+    public static string[] GradientNames => ["dq", "dk", "dv", "dg", "dbeta"];
+
+    /// <summary>The gradients by <see cref="GradientNames"/>.</summary>
+    public float[][] Gradients()
+    {
+        int keyWidth = _shape.KeyHeads * _shape.KeyDim;
+        return [Columns(0, keyWidth), Columns(keyWidth, keyWidth), Columns(2 * keyWidth, _shape.OutputWidth), Dg.Span.ToArray(), Dbeta.Span.ToArray()];
+
+        float[] Columns(int first, int count)
+        {
+            float[] columns = new float[_borders[^1] * count];
+            for (int row = 0; row < _borders[^1]; row++)
+                DQkv.Span.Slice(row * _shape.RowWidth + first, count).CopyTo(columns.AsSpan(row * count));
+            return columns;
+        }
+    }
+
     public void Forward(Isa isa, ThreadTeam team)
     {
         using var scratch = new DeltaTrainingScratch(_shape, team.ThreadCount);

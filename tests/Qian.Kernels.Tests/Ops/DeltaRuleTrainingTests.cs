@@ -5,6 +5,8 @@ public class DeltaRuleTrainingTests
     // Lengths about the chunk, a sample of no rows among them.
     private static readonly int[] s_borders = [0, 1, 3, 66, 66, 130, 195, 395];
 
+    private const double FastBound = 1e-4;
+
     private static readonly DeltaShape[] s_small =
     [
         new(2, 4, 6, 5, Interleaved: true),
@@ -72,6 +74,72 @@ public class DeltaRuleTrainingTests
                 var reference = new DeltaReference(shape, s_borders, run);
                 reference.Compare(run, 1e-5, $"{shape} {gates}");
             }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Arena.FastTiers), MemberType = typeof(Arena))]
+    public void FastBackwardIsTheScalarOne(Isa isa)
+    {
+        using var team = new ThreadTeam(2);
+        foreach (DeltaShape shape in s_shapes)
+        {
+            using var scratch = new DeltaTrainingScratch(shape, team.ThreadCount);
+            foreach (string gates in new[] { "usual", "strong", "extreme beta" })
+            {
+                using var run = new TrainingRun(shape, s_borders, 5, gates);
+                run.Forward(Isa.Scalar, team);
+                run.Backward(Isa.Scalar, team);
+                float[][] expected = run.Gradients();
+                run.Backward(isa, team, scratch);
+                float[][] found = run.Gradients();
+                for (int i = 0; i < expected.Length; i++)
+                    Near.Scaled(expected[i], found[i], FastBound, $"{shape} {gates} {TrainingRun.GradientNames[i]}");
+            }
+        }
+    }
+
+    // A gate that forgets all cuts the sample in two: gradients in front of it know nothing of what is behind.
+    [Theory]
+    [MemberData(nameof(Arena.Tiers), MemberType = typeof(Arena))]
+    public void TotalForgettingIsABorder(Isa isa)
+    {
+        var shape = new DeltaShape(1, 2, 16, 24, Interleaved: false);
+        using var team = new ThreadTeam(1);
+        foreach (float forget in new[] { float.NegativeInfinity, -1e4f, -200 })
+        {
+            using var whole = new TrainingRun(shape, [0, 150], 9);
+            using var parts = new TrainingRun(shape, [0, 70, 150], 9);
+            foreach (TrainingRun run in new[] { whole, parts })
+            {
+                run.G.Span.Slice(70 * shape.ValueHeads, shape.ValueHeads).Fill(forget);
+                run.Forward(isa, team);
+                run.Backward(isa, team);
+            }
+
+            float[][] expected = parts.Gradients(), found = whole.Gradients();
+            for (int i = 0; i < expected.Length; i++)
+                Near.Scaled(expected[i], found[i], FastBound, $"{forget} {TrainingRun.GradientNames[i]}");
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Arena.Tiers), MemberType = typeof(Arena))]
+    public void TrainingAllocatesNothing(Isa isa)
+    {
+        DeltaShape shape = s_small[0];
+        using var team = new ThreadTeam(2);
+        using var scratch = new DeltaTrainingScratch(shape, 2);
+        using var run = new TrainingRun(shape, s_borders, 1);
+        All();
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        All();
+        Assert.Equal(before, GC.GetAllocatedBytesForCurrentThread());
+
+        void All()
+        {
+            DeltaRule.Forward(isa, shape, run.Qkv, run.G, run.Beta, run.Y, run.ChunkStates, s_borders, scratch, team);
+            run.Backward(isa, team, scratch);
         }
     }
 
