@@ -16,7 +16,8 @@ internal static unsafe class OperandPacking
     // Values behind each panel that a spilling store may touch.
     public const int Slack = 16;
 
-    private const int StepsAtATime = 64;
+    // Where lanes are contiguous: steps of all panels before the next steps of any.
+    private const int StepsAtATime = 32;
 
     /// <summary>Dwords from a panel to the next; a multiple of 16, so that panels whose width is one stay aligned.</summary>
     public static int PanelValues(int width, int steps) => ((width * steps + 15) & ~15) + Slack;
@@ -30,13 +31,14 @@ internal static unsafe class OperandPacking
             Pack<SingleFloats>(to, width, from, laneStride, innerStride, laneCount, innerCount);
     }
 
-    // Runs of K outermost: where lanes are contiguous, neighbouring panels share cache lines.
     private static void Pack<T>(uint* to, int width, float* from, long laneStride, long innerStride, int laneCount, int innerCount) where T : struct, IPackedValue
     {
+        // Contiguous lanes share cache lines between panels, so these advance together; otherwise each goes to its end.
         int panelValues = PanelValues(width, (innerCount + T.Depth - 1) / T.Depth);
-        for (int k = 0; k < innerCount; k += StepsAtATime * T.Depth)
+        int runLength = innerStride == 1 ? innerCount : StepsAtATime * T.Depth;
+        for (int k = 0; k < innerCount; k += runLength)
         {
-            int count = Math.Min(StepsAtATime * T.Depth, innerCount - k);
+            int count = Math.Min(runLength, innerCount - k);
             for (int lane = 0, panel = 0; lane < laneCount; lane += width, panel++)
             {
                 uint* run = to + (long)panel * panelValues + k / T.Depth * width;
@@ -63,6 +65,7 @@ internal static unsafe class OperandPacking
             {
                 float* source = from + group * laneStride;
                 int left = lanes - group;
+                Prefetch(source + width * laneStride, laneStride);
                 Vector256<float> r0 = T.AlongInner(source, 0 < left ? values : 0).AsSingle();
                 Vector256<float> r1 = T.AlongInner(source + laneStride, 1 < left ? values : 0).AsSingle();
                 Vector256<float> r2 = T.AlongInner(source + 2 * laneStride, 2 < left ? values : 0).AsSingle();
@@ -91,6 +94,20 @@ internal static unsafe class OperandPacking
         }
     }
 
+    // The same columns of the next panel's lanes: eight short streams are too many and too short for the machine to foresee.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Prefetch(float* from, long laneStride)
+    {
+        Sse.Prefetch0(from);
+        Sse.Prefetch0(from + laneStride);
+        Sse.Prefetch0(from + 2 * laneStride);
+        Sse.Prefetch0(from + 3 * laneStride);
+        Sse.Prefetch0(from + 4 * laneStride);
+        Sse.Prefetch0(from + 5 * laneStride);
+        Sse.Prefetch0(from + 6 * laneStride);
+        Sse.Prefetch0(from + 7 * laneStride);
+    }
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Put(Vector256<double> lanes, uint* to, int step, int steps, int width)
     {
@@ -102,6 +119,13 @@ internal static unsafe class OperandPacking
     {
         for (int k = 0; k < count; k += T.Depth, to += width, from += T.Depth * innerStride)
         {
+            // The rows of the next run.
+            for (int d = 0; d < T.Depth; d++)
+            {
+                for (int lane = 0; lane < lanes; lane += 16)
+                    Sse.Prefetch0(from + (StepsAtATime * T.Depth + d) * innerStride + lane);
+            }
+
             for (int group = 0; group < width; group += 8)
                 T.AlongLanes(from + group, innerStride, count - k, lanes - group).Store(to + group);
         }

@@ -47,6 +47,12 @@ internal sealed class TrainingModel : IDisposable
 
     public int MaxRows => _options.MaxRows;
 
+    // Bytes that passes write to.
+    public long ScratchBytes => _arena.FloatCount * sizeof(float) + _pass.KernelBytes;
+
+    // [rows, hidden] of the last pass, after the final norm.
+    public FloatView Hidden => _buffers.Hidden.Slice(0, (long)_pass.RowCount * Config.HiddenSize);
+
     // Trains every weight of a Hugging Face folder.
     public static TrainingModel Full(string folder, TrainingModelOptions options, ThreadTeam team) =>
         new(new FullWeights(new HuggingFaceCheckpoint(folder), options.MtpLossWeight > 0), options, team);

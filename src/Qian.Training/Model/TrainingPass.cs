@@ -42,6 +42,9 @@ internal sealed class TrainingPass : IDisposable
 
     public DeltaTrainingScratch Delta { get; }
 
+    // Working memory of the kernels.
+    public long KernelBytes => _matmul.Bytes + Attention.Bytes + Delta.Bytes;
+
     public TrainingBatch Batch => _batch ?? throw new InvalidOperationException("no pass has begun");
 
     public int RowCount => Batch.RowCount;

@@ -236,7 +236,7 @@ public sealed class MatmulTests
             }
         });
         collector.Start();
-        for (int i = 0; i < 400 || Volatile.Read(ref collections) < 100; i++)
+        for (int i = 0; i < 200 || Volatile.Read(ref collections) < 50; i++)
         {
             sample.Reset();
             Matmul.Multiply(sample.A, sample.B, sample.C, false, MatmulPrecision.BFloat16, scratch, team);

@@ -1,0 +1,60 @@
+using Qian.Inference.Formats;
+using Qian.Kernels;
+using Qian.Training.Model;
+
+namespace Qian.Training.Tests.Model;
+
+public sealed class SaveTests
+{
+    // Untrained weights go out as they came in, byte for byte: nothing is lost in reading, and nothing left out.
+    [Theory]
+    [InlineData("text-dense-tiny", 0f)]
+    [InlineData("text-moe-tiny", 0f)]
+    [InlineData("mtp-tiny", 0.5f)]
+    [InlineData("mtp-tiny", 0f)]
+    public void AnUntrainedModelIsSavedAsItWas(string name, float mtpWeight)
+    {
+        string source = Path.Combine(ModelFolders.Goldens, name);
+        using var folder = new TempFolder();
+        using (var team = new ThreadTeam(1))
+        using (TrainingModel model = TrainingModel.Full(source, new TrainingModelOptions { MaxRows = 8, MtpLossWeight = mtpWeight }, team))
+            model.Save(folder.Path);
+        using SafetensorsSet before = SafetensorsSet.OpenFolder(source), after = SafetensorsSet.OpenFolder(folder.Path);
+        Assert.Equal(before.Tensors.Select(tensor => tensor.Name), after.Tensors.Select(tensor => tensor.Name));
+        foreach (SafetensorsTensor tensor in before.Tensors)
+        {
+            SafetensorsTensor saved = after.Find(tensor.Name)!;
+            Assert.Equal((tensor.Type, tensor.Sizes.ToArray()), (saved.Type, saved.Sizes.ToArray()));
+            Assert.True(tensor.Data.Span(0, (int)tensor.Data.Length).SequenceEqual(saved.Data.Span(0, (int)saved.Data.Length)), tensor.Name);
+        }
+
+        Assert.Equal(File.ReadAllBytes(Path.Combine(source, "config.json")), File.ReadAllBytes(Path.Combine(folder.Path, "config.json")));
+        Assert.DoesNotContain(Directory.GetFiles(folder.Path), file => file.EndsWith(".part", StringComparison.Ordinal));
+    }
+
+    // Trained values survive exactly in float32, and to half a last place in BF16.
+    [Theory]
+    [InlineData(nameof(SavedType.F32), 0)]
+    [InlineData(nameof(SavedType.BF16), 1 / 256.0)]
+    public void TrainedValuesComeBack(string type, double bound)
+    {
+        using var folder = new TempFolder();
+        using var team = new ThreadTeam(2);
+        var options = new TrainingModelOptions { MaxRows = 32 };
+        TrainingBatch batch = ModelFolders.Batch(ModelFolders.Prompt(ModelFolders.Moe).AsSpan(0, 32), 32);
+        using TrainingModel model = TrainingModel.Full(ModelFolders.Moe, options, team);
+        model.ForwardBackward(batch, 1f);
+        Span<float> values = model.Store.Values.Span, gradients = model.Store.Gradients.Span;
+        for (int i = 0; i < values.Length; i++)
+            values[i] -= 0.003f * gradients[i];
+        model.Save(folder.Path, Enum.Parse<SavedType>(type));
+
+        using TrainingModel again = TrainingModel.Full(folder.Path, options, team);
+        Span<float> saved = again.Store.Values.Span;
+        Assert.Equal(values.Length, saved.Length);
+        for (int i = 0; i < values.Length; i++)
+            Assert.True(Math.Abs(values[i] - saved[i]) <= bound * Math.Abs(values[i]));
+        if (bound == 0)
+            Assert.Equal(model.Evaluate(batch), again.Evaluate(batch));
+    }
+}
