@@ -27,7 +27,7 @@ internal sealed class Muon : IDisposable
         _precision = precision;
         _team = team;
         _scratch = new MatmulScratch(team.ThreadCount);
-        _buffer = NativeBuffer.AllocateFloats(ScratchFloats(parameters));
+        _buffer = NativeBuffer.AllocateFloats(ScratchFloats(parameters.Select(SliceOf)));
     }
 
     // Matrices that map one hidden space to another. Rows of the embedding and of the head are vectors of their own.
@@ -37,12 +37,12 @@ internal sealed class Muon : IDisposable
         && !parameter.Name.EndsWith("embed_tokens.weight", StringComparison.Ordinal)
         && !parameter.Name.EndsWith("lm_head.weight", StringComparison.Ordinal);
 
-    public static long ScratchFloats(IEnumerable<Parameter> parameters)
+    // What the largest of these matrices needs.
+    public static long ScratchFloats(IEnumerable<(int Rows, int Columns)> shapes)
     {
         long most = 0;
-        foreach (Parameter parameter in parameters)
+        foreach ((int rows, int columns) in shapes)
         {
-            (int rows, int columns) = SliceOf(parameter);
             long small = Math.Min(rows, columns);
             most = Math.Max(most, 2L * rows * columns + 2 * small * small);
         }

@@ -34,14 +34,6 @@ internal sealed class OptimizerState : IDisposable
             _muon = new Muon(parameters.Where(parameter => IsMuon(parameter, options)), precision, team);
     }
 
-    // Bytes that an optimiser of these parameters takes, before it is there.
-    public static long Bytes(IEnumerable<Parameter> parameters, OptimizerOptions options)
-    {
-        Parameter[] all = [.. parameters];
-        long scratch = options.Kind == OptimizerKind.Muon ? Muon.ScratchFloats(all.Where(parameter => IsMuon(parameter, options))) : 0;
-        return (FloatCount(all, options) + scratch) * sizeof(float);
-    }
-
     // What a saved state holds of it.
     public IEnumerable<(string Name, FloatView Values)> Tensors()
     {

@@ -95,6 +95,8 @@ internal sealed class Trainer : IDisposable
             bool isLast = _options.Limit.IsReached(_position);
             if ((isLast || _position.StepCount % _options.EvaluateEvery == 0) && Evaluate(cancellation) is { } loss)
             {
+                if (!double.IsFinite(loss))
+                    return Summary(TrainingOutcome.NotFinite, log, clock, null) with { Failure = Failure(_position.StepCount, $"the held-out loss after it is {loss}", StepSources()) };
                 _heldOutLoss = loss;
                 entry = entry with { HeldOutLoss = loss };
             }
@@ -145,7 +147,7 @@ internal sealed class Trainer : IDisposable
 
         double norm = Clipping.GlobalNorm(_model.Parameters, _team);
         if (!double.IsFinite(norm))
-            return new StepResult(null, Failure(number, $"the norm of the gradients is {norm}", [.. Enumerable.Range(0, _packer.MicroBatchCount).SelectMany(_packer.Sources)]));
+            return new StepResult(null, Failure(number, $"the norm of the gradients is {norm}", StepSources()));
         double rate = _options.Schedule.Rate(_position.StepCount, _options.Limit.Progress(_position), _options.Limit.WarmupProgress(_options.Schedule.WarmupSteps, _rowsPerStep));
         _optimizer.Step(rate, Clipping.Factor(norm, _options.ClipNorm), number);
         double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
@@ -161,6 +163,8 @@ internal sealed class Trainer : IDisposable
         string kept = _states.Files() is [var newest, ..] ? $"The last state is {newest}" : "There is no state yet";
         return string.Create(CultureInfo.InvariantCulture, $"step {step}: {what}. Its batch came from {named}. {kept}; nothing was saved after it. A smaller --lr, a longer --warmup or --precision f32 may help.");
     }
+
+    private IReadOnlyList<string> StepSources() => [.. Enumerable.Range(0, _packer.MicroBatchCount).SelectMany(_packer.Sources)];
 
     // Mean loss of the held-out text; null without any, or when interrupted.
     private double? Evaluate(CancellationToken cancellation)

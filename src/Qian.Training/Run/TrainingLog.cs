@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using Qian.Inference;
+using Qian.Inference.Formats;
 using Qian.Kernels;
 
 namespace Qian.Training.Run;
@@ -32,12 +33,13 @@ internal sealed class TrainingLog : IDisposable
     public static TrainingLog Open(string path, long step)
     {
         List<LogEntry> entries = step > 0 && File.Exists(path) ? [.. Read(path).Where(entry => entry.Step <= step)] : [];
-        var writer = new StreamWriter(new FileStream(path, FileMode.Create, FileAccess.Write, FileShare.Read), new UTF8Encoding(false)) { NewLine = "\n" };
-        writer.WriteLine(Header);
-        foreach (LogEntry entry in entries)
-            writer.WriteLine(Line(entry));
-        writer.Flush();
-        return new TrainingLog(entries, writer);
+        using (var file = new PartialFile(path))
+        {
+            file.Write(Encoding.UTF8.GetBytes(string.Join('\n', entries.Select(Line).Prepend(Header)) + "\n"));
+            file.Commit();
+        }
+
+        return new TrainingLog(entries, new StreamWriter(new FileStream(path, FileMode.Append, FileAccess.Write, FileShare.Read), new UTF8Encoding(false)) { NewLine = "\n" });
     }
 
     public static IReadOnlyList<LogEntry> Read(string path)

@@ -143,23 +143,40 @@ internal sealed class TrainingSession : IDisposable
         return new PackingOptions { MaxRows = (request.BatchTokens + count - 1) / count is var even && even >= request.Sequence ? even : most, MaxSampleRows = request.Sequence, MicroBatchCount = count, Seed = request.Seed, LongSamples = request.LongSamples };
     }
 
-    // No batch can have more samples than the shortest ones that fit into it together.
+    // No batch can have more samples than the shortest ones that fit into it together. A piece comes once in a pass over the
+    // data; how many passes a batch can touch depends on how many pieces it takes, and on those that may have waited for it.
     private int MostSamples(PackingOptions packing)
     {
         var rowCounts = new List<int>();
         foreach (Sample sample in _samples.Training.Concat(_samples.HeldOut))
         {
-            int rows = sample.Tokens.Length, rest = rows % packing.MaxSampleRows;
-            rowCounts.Add(rest > 0 && (packing.LongSamples == LongSamples.Cut || rows < packing.MaxSampleRows) ? rest : packing.MaxSampleRows);
+            for (int rows = sample.Tokens.Length; rows > 0; rows -= packing.MaxSampleRows)
+                rowCounts.Add(Math.Min(rows, packing.MaxSampleRows));
         }
 
         rowCounts.Sort();
         int count = 0;
-        for (int free = packing.MaxRows; count < rowCounts.Count && rowCounts[count] <= free; count++)
-            free -= rowCounts[count];
-        // Longer samples leave whole pieces beside their rests: as many again can only be fewer than the rows allow.
-        return Math.Max(1, Math.Min(packing.MaxRows, 2 * count));
+        for (int before = -1; count != before;)
+        {
+            before = count;
+            int passes = 3 + count / rowCounts.Count;
+            count = 0;
+            int free = packing.MaxRows;
+            foreach (int rows in rowCounts)
+            {
+                int taken = Math.Min(passes, free / rows);
+                count += taken;
+                free -= taken * rows;
+            }
+        }
+
+        return Math.Clamp(count, 1, packing.MaxRows);
     }
+
+    // Two copies of the largest matrix between layers, about: the moments were counted as AdamW's, which are more than Muon's.
+    private long MuonScratchBytes(OptimizerOptions optimizer) => optimizer.Kind == OptimizerKind.AdamW
+        ? 0
+        : sizeof(float) * Muon.ScratchFloats(Enum.GetValues<TensorRole>().Where(role => role is not (TensorRole.TokenEmbedding or TensorRole.Output) && !TensorShapes.IsVector(role)).Select(role => TensorShapes.Of(_checkpoint.Config, role)));
 
     private TrainingPlan MakePlan(PackingOptions packing)
     {
@@ -186,13 +203,14 @@ internal sealed class TrainingSession : IDisposable
             _request.LearningRate ?? (_request.IsFull ? 3e-4 : 2e-4),
             _request.WarmupSteps ?? (int)Math.Clamp((expected ?? long.MaxValue) * WarmupShare, 1, MostWarmupSteps),
             _request.DecayShare);
-        TrainingMemory memory = TrainingMemory.OfFull(_checkpoint, _modelOptions, optimizer);
+        TrainingMemory memory = TrainingMemory.Estimate(_checkpoint.Config, _modelOptions, threadCount);
+        long trainedCount = memory.ParameterBytes / sizeof(float);
         return new TrainingPlan
         {
             ModelPath = _request.ModelPath,
             IsFull = _request.IsFull,
-            ParameterCount = memory.ParameterCount,
-            TrainedCount = memory.TrainedCount,
+            ParameterCount = trainedCount,
+            TrainedCount = trainedCount,
             Samples = _samples.Statistics,
             DroppedRowCount = packer.DroppedRowCount,
             Packing = packing,
@@ -209,14 +227,14 @@ internal sealed class TrainingSession : IDisposable
                 SaveEvery = _request.SaveEvery,
                 SaveModelWithState = _request.SaveModelWithState,
                 Settings = Settings(limit, schedule, optimizer),
-                MacsPerRow = TrainingCost.MacsPerRow(_checkpoint, _request.IsFull, _modelOptions.MtpLossWeight > 0, memory.TrainedCount),
+                MacsPerRow = TrainingCost.MacsPerRow(_checkpoint, _request.IsFull, _modelOptions.MtpLossWeight > 0, trainedCount),
             },
             ExpectedSteps = expected,
             ExpectedEpochs = expected is { } count ? (double)count * rowsPerStep / packer.RowsPerEpoch : null,
             ThreadCount = threadCount,
             FrozenBytes = memory.FrozenBytes,
-            TrainedBytes = memory.TrainedBytes,
-            OptimizerBytes = memory.OptimizerBytes,
+            TrainedBytes = memory.ParameterBytes + memory.GradientBytes,
+            OptimizerBytes = memory.OptimizerBytes + MuonScratchBytes(optimizer),
             PassBytes = memory.PassBytes,
             AvailableBytes = _request.MemoryLimitBytes ?? MemoryEstimate.For(_checkpoint, new EngineOptions(), LayerRange.All(_checkpoint.Config)).AvailableBytes,
             Recomputes = _request.Recompute,
