@@ -19,7 +19,7 @@ internal sealed record PackingOptions
 
 // Lays samples into batches, step after step without end. An endless stream of pieces (epoch after epoch, each shuffled by a
 // counter-based generator) runs through a window; a batch takes the window's oldest piece, then whatever fits, oldest first, and
-// the largest that fits once the batch is nearly full. What waits is taken later, so nothing is lost at the border of two epochs.
+// the largest that fits once it is half full. What waits is taken later, so nothing is lost at the border of two epochs.
 // All of this is integers that depend on seed and step alone: to resume at a step, they are replayed. Knows no tokens.
 internal sealed class BatchPacker
 {
@@ -33,6 +33,7 @@ internal sealed class BatchPacker
     private readonly List<int>[] _batches;
     private readonly int _windowLength;
     private int _orderIndex;
+    private int _epochIndex;
 
     public BatchPacker(IReadOnlyList<Sample> samples, PackingOptions options)
     {
@@ -116,13 +117,11 @@ internal sealed class BatchPacker
         RowsDone = 0;
         StepRowCount = StepTargetCount = 0;
         _window.Clear();
-        EpochIndex = -1;
+        _epochIndex = -1;
         _orderIndex = _order.Length;
         for (int i = 0; i < _windowLength; i++)
             _window.Add(NextPiece());
     }
-
-    private int EpochIndex { get; set; }
 
     private void Pack(List<int> batch)
     {
@@ -138,7 +137,7 @@ internal sealed class BatchPacker
             free -= _pieces.RowsOf(piece);
             StepRowCount += _pieces.RowsOf(piece);
             StepTargetCount += _pieces.TargetsOf(piece);
-            slot = free > _options.MaxRows / 4 ? OldestThatFits(free) : LargestThatFits(free);
+            slot = free > _options.MaxRows / 2 ? OldestThatFits(free) : LargestThatFits(free);
         }
     }
 
@@ -171,7 +170,7 @@ internal sealed class BatchPacker
     {
         if (_orderIndex == _order.Length)
         {
-            EpochIndex++;
+            _epochIndex++;
             Shuffle();
             _orderIndex = 0;
         }
@@ -182,7 +181,7 @@ internal sealed class BatchPacker
     // Fisher-Yates from the identity, with the epoch's own stream of numbers.
     private void Shuffle()
     {
-        ulong stream = CounterRandom.Bits(_options.Seed, EpochIndex);
+        ulong stream = CounterRandom.Bits(_options.Seed, _epochIndex);
         for (int i = 0; i < _order.Length; i++)
             _order[i] = i;
         for (int i = _order.Length - 1; i > 0; i--)

@@ -24,7 +24,8 @@ public sealed class SaveTests
         foreach (SafetensorsTensor tensor in before.Tensors)
         {
             SafetensorsTensor saved = after.Find(tensor.Name)!;
-            Assert.Equal((tensor.Type, tensor.Sizes.ToArray()), (saved.Type, saved.Sizes.ToArray()));
+            Assert.Equal(tensor.Type, saved.Type);
+            Assert.Equal(tensor.Sizes.ToArray(), saved.Sizes.ToArray());
             Assert.True(tensor.Data.Span(0, (int)tensor.Data.Length).SequenceEqual(saved.Data.Span(0, (int)saved.Data.Length)), tensor.Name);
         }
 
