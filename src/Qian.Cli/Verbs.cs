@@ -15,6 +15,7 @@ internal static class Verbs
             ChatVerb.Create(),
             InspectVerb.Create(),
             VerifyVerb.Create(),
+            TrainVerb.Create(),
             BenchVerb.Create(),
             SynthVerb.Create(),
             PullVerb.Create(),

@@ -9,6 +9,11 @@ internal sealed record DataOptions
     // The same, for measuring only.
     public IReadOnlyList<string> HeldOutPaths { get; init; } = [];
 
+    // Roots of source trees.
+    public IReadOnlyList<string> CodeFolders { get; init; } = [];
+
+    public CodeOptions Code { get; init; } = new();
+
     public LossTokens Loss { get; init; } = LossTokens.Assistant;
 
     // Share of the samples of Paths (of the files, for source trees) that is held out to measure, beside HeldOutPaths.

@@ -17,9 +17,12 @@ internal sealed class TrainingData
     private readonly Tokenizer _tokenizer;
     private readonly int _endOfTextId;
     private readonly Lazy<ChatSamples> _chats;
+    private readonly Lazy<CodeSamples> _code;
     private readonly List<string> _skippedReasons = [];
     private int _skippedCount;
     private int _emptyCount;
+    private int _nearDuplicateCount;
+    private int _sourceFileCount;
 
     private TrainingData(DataOptions options, Tokenizer tokenizer, ChatTemplate template)
     {
@@ -27,6 +30,7 @@ internal sealed class TrainingData
         _tokenizer = tokenizer;
         _endOfTextId = ChatSamples.RequireId(tokenizer, "<|endoftext|>");
         _chats = new Lazy<ChatSamples>(() => new ChatSamples(tokenizer, template));
+        _code = new Lazy<CodeSamples>(() => new CodeSamples(tokenizer, options.Code, options.Seed));
     }
 
     // Throws BadRequestException naming file and line, what was expected and what was found.
@@ -36,8 +40,36 @@ internal sealed class TrainingData
         var files = new DataFiles(options);
         List<Sample> heldOut = data.Convert(files.Read(options.HeldOutPaths), cancel);
         List<Sample> samples = data.Convert(files.Read(options.Paths), cancel);
-        var found = new SampleStatistics { SkippedCount = data._skippedCount, SkippedReasons = data._skippedReasons, EmptyCount = data._emptyCount };
+        samples.AddRange(data.Convert(data.ReadCode(), cancel));
+        var found = new SampleStatistics
+        {
+            SkippedCount = data._skippedCount,
+            SkippedReasons = data._skippedReasons,
+            EmptyCount = data._emptyCount,
+            NearDuplicateCount = data._nearDuplicateCount,
+        };
         return SampleSet.Create(samples, options.HeldOutFraction, options.Seed, heldOut, found);
+    }
+
+    private IEnumerable<DataItem> ReadCode()
+    {
+        var nearDuplicates = new NearDuplicates();
+        foreach (string root in _options.CodeFolders)
+        {
+            var tree = new SourceTree(root, _options);
+            int countBefore = _sourceFileCount;
+            foreach ((string path, string fullPath, ReadOnlyMemory<byte> text) in tree.Files())
+            {
+                _sourceFileCount++;
+                if (_options.Code.RemovesNearDuplicates && nearDuplicates.IsNearDuplicate(text.Span))
+                    _nearDuplicateCount++;
+                else
+                    yield return new DataItem(DataItemKind.SourceFile, fullPath, text, Repository: tree.Name, Path: path);
+            }
+
+            if (_sourceFileCount == countBefore)
+                throw new BadRequestException($"{root}: expected source files, found none that are text and not ignored.");
+        }
     }
 
     private List<Sample> Convert(IEnumerable<DataItem> items, CancellationToken cancel)
@@ -63,43 +95,53 @@ internal sealed class TrainingData
 
     private void ConvertBlock(List<DataItem> block, List<Sample> samples, CancellationToken cancel)
     {
-        var results = new (Sample? Sample, string? Fault)[block.Count];
+        var results = new (IReadOnlyList<Sample> Samples, string? Fault)[block.Count];
         Parallel.For(0, block.Count, new ParallelOptions { CancellationToken = cancel }, i => results[i] = Convert(block[i]));
         for (int i = 0; i < results.Length; i++)
         {
             if (results[i].Fault is { } fault)
                 Skip($"{block[i].Source}: {fault}");
-            else if (results[i].Sample is { } sample)
-                samples.Add(sample);
-            else
+            else if (results[i].Samples.Count == 0)
                 _emptyCount++;
+            else
+                samples.AddRange(results[i].Samples);
         }
     }
 
-    private (Sample? Sample, string? Fault) Convert(DataItem item)
+    private (IReadOnlyList<Sample> Samples, string? Fault) Convert(DataItem item)
     {
         if (item.Fault is not null)
-            return (null, item.Fault);
-        if (item.Kind != DataItemKind.JsonLine)
-            return (ToDocument(Encoding.UTF8.GetString(item.Bytes.Span), item.Source, item.Kind == DataItemKind.DocumentEnd), null);
+            return ([], item.Fault);
         try
         {
-            (Conversation? conversation, string? text) = ConversationJson.Read(item.Bytes);
-            return (conversation is null ? ToDocument(text!, item.Source, true) : _chats.Value.ToSample(conversation, _options.Loss, item.Source), null);
+            return (item.Kind switch
+            {
+                DataItemKind.JsonLine => FromLine(item),
+                DataItemKind.SourceFile => _code.Value.ToSamples(item.Repository, item.Path, Encoding.UTF8.GetString(item.Bytes.Span), item.Source),
+                _ => ToDocument(Encoding.UTF8.GetString(item.Bytes.Span), item.Source, item.Kind == DataItemKind.DocumentEnd),
+            }, null);
         }
         catch (BadRequestException e)
         {
-            return (null, e.Message);
+            return ([], e.Message);
         }
     }
 
-    private Sample? ToDocument(string text, string source, bool isEnd)
+    private IReadOnlyList<Sample> FromLine(DataItem item)
+    {
+        (Conversation? conversation, string? text) = ConversationJson.Read(item.Bytes);
+        if (conversation is null)
+            return ToDocument(text!, item.Source, isEnd: true);
+        return _chats.Value.ToSample(conversation, _options.Loss, item.Source) is { } sample ? [sample] : [];
+    }
+
+    private IReadOnlyList<Sample> ToDocument(string text, string source, bool isEnd)
     {
         var tokens = new List<int>(text.Length / 3);
         _tokenizer.Encode(text, matchAddedTokens: false, tokens);
         if (isEnd && tokens.Count > 0)
             tokens.Add(_endOfTextId);
-        return Sample.FromTokens([.. tokens], source);
+        return Sample.FromTokens([.. tokens], source) is { } sample ? [sample] : [];
     }
 
     private void Skip(string reason)

@@ -7,7 +7,7 @@ namespace Qian.Training.Model;
 // of these sizes will take.
 internal sealed class TrainingBuffers
 {
-    public TrainingBuffers(FloatArena arena, ModelConfig config, TrainingModelOptions options, bool mtp)
+    public TrainingBuffers(FloatArena arena, ModelConfig config, TrainingModelOptions options, bool mtp, AdapterSizes? adapter = null)
     {
         // First, while the arena is empty: its parts overlap.
         Scratch = new TrainingScratch(arena, config, options.MaxRows);
@@ -17,6 +17,7 @@ internal sealed class TrainingBuffers
         Hidden = arena.Take(count);
         DHidden = arena.Take(count);
         Head = new HeadBuffers(arena, config, options);
+        Adapter = adapter is { } sizes ? new AdapterBuffers(arena, sizes, options.MaxRows) : null;
 
         LayerSections? attention = null, deltaNet = null;
         Layers = new LayerActivations[config.LayerCount];
@@ -46,6 +47,8 @@ internal sealed class TrainingBuffers
     public FloatView DHidden { get; }      // [T, hidden]
 
     public HeadBuffers Head { get; }
+
+    public AdapterBuffers? Adapter { get; }    // over a frozen base
 
     public LayerActivations[] Layers { get; }
 

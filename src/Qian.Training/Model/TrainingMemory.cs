@@ -28,8 +28,12 @@ internal sealed record TrainingMemory
     public static TrainingMemory Estimate(ModelConfig config, TrainingModelOptions options, int threadCount)
     {
         bool mtp = config.MtpLayerCount > 0 && options.MtpLossWeight > 0;
-        return Of(config, options, mtp, CountWeights(config, mtp), 0, threadCount);
+        return Of(config, options, mtp, null, CountWeights(config, mtp), 0, threadCount);
     }
+
+    // An adapter over a frozen checkpoint.
+    public static TrainingMemory Estimate(Checkpoint checkpoint, LoraOptions lora, TrainingModelOptions options, int threadCount) =>
+        Of(checkpoint.Config, options, false, AdapterSizes.Of(checkpoint.Config, lora), LowRankWeights.CountFloats(checkpoint.Config, lora), checkpoint.WeightBytes, threadCount);
 
     // Why a run does not fit and what to do about it, or null when it fits.
     public string? Refusal(long availableBytes, TrainingModelOptions options)
@@ -43,10 +47,10 @@ internal sealed record TrainingMemory
             $"optimiser {MemoryPlan.Format(OptimizerBytes)}, {options.MaxRows} rows of a pass {MemoryPlan.Format(PassBytes)}), {MemoryPlan.Format(availableBytes)} available. {advice}";
     }
 
-    internal static TrainingMemory Of(ModelConfig config, TrainingModelOptions options, bool mtp, long trainedFloats, long frozenBytes, int threadCount)
+    private static TrainingMemory Of(ModelConfig config, TrainingModelOptions options, bool mtp, AdapterSizes? adapter, long trainedFloats, long frozenBytes, int threadCount)
     {
         FloatArena pass = FloatArena.Counting();
-        _ = new TrainingBuffers(pass, config, options, mtp);
+        _ = new TrainingBuffers(pass, config, options, mtp, adapter);
         long bytes = trainedFloats * sizeof(float);
         return new TrainingMemory
         {

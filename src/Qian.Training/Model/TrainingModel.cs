@@ -25,10 +25,10 @@ internal sealed class TrainingModel : IDisposable
         _weights = weights;
         _options = options;
         FloatArena count = FloatArena.Counting();
-        _ = new TrainingBuffers(count, Config, options, weights.HasMtp);
+        _ = new TrainingBuffers(count, Config, options, weights.HasMtp, weights.AdapterSizes);
         _arena = FloatArena.Allocate(count.FloatCount);
-        _buffers = new TrainingBuffers(_arena, Config, options, weights.HasMtp);
-        _pass = new TrainingPass(Config, options, _buffers.Scratch, team);
+        _buffers = new TrainingBuffers(_arena, Config, options, weights.HasMtp, weights.AdapterSizes);
+        _pass = new TrainingPass(Config, options, _buffers, team);
 
         var chain = new ChainBuilder(weights);
         _embedding = weights.Embedding();
@@ -45,6 +45,9 @@ internal sealed class TrainingModel : IDisposable
 
     public IReadOnlyList<Parameter> Parameters => Store.Parameters;
 
+    // Passes of ForwardBackward so far. A resumed run sets it: dropout draws by it.
+    public long PassIndex { get; set; }
+
     public int MaxRows => _options.MaxRows;
 
     // Bytes that passes write to.
@@ -57,12 +60,17 @@ internal sealed class TrainingModel : IDisposable
     public static TrainingModel Full(string folder, TrainingModelOptions options, ThreadTeam team) =>
         new(new FullWeights(new HuggingFaceCheckpoint(folder), options.MtpLossWeight > 0), options, team);
 
+    // Trains an adapter over a frozen checkpoint of any format.
+    public static TrainingModel LowRank(string path, LoraOptions lora, TrainingModelOptions options, ThreadTeam team, IProgress<LoadProgress>? progress = null) =>
+        new(new LowRankWeights(Checkpoint.Open(path), lora, team, progress), options, team);
+
     public void ZeroGradients() => Store.ZeroGradients();
 
     // Adds the gradient of (sum of the loss over rows with a label + MtpLossWeight · the same of the MTP head) · gradientScale.
     public BatchLoss ForwardBackward(TrainingBatch batch, float gradientScale)
     {
-        Forward(batch);
+        Forward(batch, isTraining: true);
+        PassIndex++;
         (double sum, int count) = _head.Run(_buffers.Hidden, _pass.Labels, _buffers.DHidden, gradientScale, _pass);
         (double mtpSum, int mtpCount) = _mtp?.Run(_buffers.Hidden, _buffers.DHidden, gradientScale * _options.MtpLossWeight, _embedding, _head, _pass) ?? (0, 0);
         Backward();
@@ -72,7 +80,7 @@ internal sealed class TrainingModel : IDisposable
     // The loss alone.
     public BatchLoss Evaluate(TrainingBatch batch)
     {
-        Forward(batch);
+        Forward(batch, isTraining: false);
         (double sum, int count) = _head.Run(_buffers.Hidden, _pass.Labels, default, 0, _pass);
         (double mtpSum, int mtpCount) = _mtp?.Run(_buffers.Hidden, default, 0, _embedding, _head, _pass) ?? (0, 0);
         return new BatchLoss(sum, count, mtpSum, mtpCount);
@@ -88,9 +96,9 @@ internal sealed class TrainingModel : IDisposable
         _weights.Dispose();
     }
 
-    private void Forward(TrainingBatch batch)
+    private void Forward(TrainingBatch batch, bool isTraining)
     {
-        _pass.Begin(batch);
+        _pass.Begin(batch, PassIndex, isTraining);
         _weights.Prepare();
         FloatView residual = _buffers.Residual;
         _embedding.Gather(_pass.TokenIds, residual, _pass);

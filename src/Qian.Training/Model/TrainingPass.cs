@@ -13,14 +13,15 @@ internal sealed class TrainingPass : IDisposable
     private readonly TrainingModelOptions _options;
     private TrainingBatch? _batch;
 
-    public TrainingPass(ModelConfig config, TrainingModelOptions options, TrainingScratch scratch, ThreadTeam team)
+    public TrainingPass(ModelConfig config, TrainingModelOptions options, TrainingBuffers buffers, ThreadTeam team)
     {
         Config = config;
         Team = team;
         _options = options;
         _rope = new RopeTable(config.RotaryDim, config.RopeTheta, [.. config.RopeSections], config.Yarn);
         _positions = new int[3 * options.MaxRows];
-        Scratch = scratch;
+        Scratch = buffers.Scratch;
+        Adapter = buffers.Adapter;
         AttentionShape = new AttentionShape(config.AttentionHeads, config.KvHeads, config.HeadDim);
         DeltaShape = new DeltaShape(config.LinearKeyHeads, config.LinearValueHeads, config.LinearKeyDim, config.LinearValueDim, config.ValueHeadsInterleaved);
         _matmul = new MatmulScratch(team.ThreadCount);
@@ -33,6 +34,14 @@ internal sealed class TrainingPass : IDisposable
     public ThreadTeam Team { get; }
 
     public TrainingScratch Scratch { get; }
+
+    public AdapterBuffers? Adapter { get; }
+
+    // Which pass this is, for random numbers that a resumed run must draw again.
+    public long PassIndex { get; private set; }
+
+    // False while only the loss is wanted: nothing is dropped then.
+    public bool IsTraining { get; private set; }
 
     public AttentionShape AttentionShape { get; }
 
@@ -56,7 +65,7 @@ internal sealed class TrainingPass : IDisposable
     public ReadOnlySpan<int> Labels => Batch.Labels.AsSpan(0, RowCount);
 
     // Checks the batch against what was allocated for, and makes its rotary table: positions count from 0 in each sample.
-    public void Begin(TrainingBatch batch)
+    public void Begin(TrainingBatch batch, long passIndex, bool isTraining)
     {
         int rows = batch.RowCount;
         if (rows == 0 || rows > _options.MaxRows)
@@ -64,7 +73,7 @@ internal sealed class TrainingPass : IDisposable
         if (DeltaRule.ChunkCount(batch.SampleBorders) > _options.ChunkLimit)
             throw new ArgumentException($"a batch of {batch.SampleCount} samples in {rows} rows: expected at most {_options.SampleLimit} samples", nameof(batch));
         CheckIds(batch);
-        _batch = batch;
+        (_batch, PassIndex, IsTraining) = (batch, passIndex, isTraining);
         for (int sample = 0; sample < batch.SampleCount; sample++)
         {
             for (int row = batch.Borders[sample]; row < batch.Borders[sample + 1]; row++)

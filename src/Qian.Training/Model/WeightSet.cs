@@ -16,6 +16,9 @@ internal abstract class WeightSet : IDisposable
     // True when the MTP head is trained along.
     public abstract bool HasMtp { get; }
 
+    // What frozen weights need of a pass, or null when there are none.
+    public virtual AdapterSizes? AdapterSizes => null;
+
     public abstract EmbeddingTable Embedding();
 
     // [vocabulary, hidden]; the embedding itself when tied.

@@ -1,0 +1,68 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+
+namespace Qian.Nano;
+
+// A few short tools over one folder. Boxes differ in how a file is changed (written whole, or one place replaced) and in how the
+// tests are run.
+internal sealed class ToolBox
+{
+    private static readonly (string Name, string Description, string[] Parameters)[] s_tools =
+    [
+        ("list_files", "List the files of the project.", []),
+        ("read_file", "Read a file.", ["path"]),
+        ("write_file", "Write a whole file.", ["path", "content"]),
+        ("edit_file", "Replace one piece of text in a file.", ["path", "old", "new"]),
+        ("run_tests", "Run the tests of the project.", []),
+        ("run_command", "Run a command in the project folder.", ["command"]),
+    ];
+
+    private ToolBox(string change, string run)
+    {
+        ChangeTool = change;
+        RunTool = run;
+        var tools = new JsonArray();
+        foreach ((string name, string description, string[] parameters) in s_tools)
+        {
+            if (name is "list_files" or "read_file" || name == change || name == run)
+                tools.Add(Describe(name, description, parameters));
+        }
+
+        Json = tools.ToJsonString(new JsonSerializerOptions { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
+    }
+
+    public static ToolBox[] All { get; } = [new("write_file", "run_tests"), new("edit_file", "run_tests"), new("write_file", "run_command"), new("edit_file", "run_command")];
+
+    public string ChangeTool { get; }
+
+    public string RunTool { get; }
+
+    // The list as OpenAI's "tools".
+    public string Json { get; }
+
+    // Characters of the template's text about tools.
+    public int RenderedLength => Json.Length + 1050;
+
+    public Call List => new("list_files");
+
+    public Call Run => RunTool == "run_tests" ? new Call(RunTool) : new Call(RunTool, ("command", "make test"));
+
+    public Call Read(string path) => new("read_file", ("path", path));
+
+    private static JsonObject Describe(string name, string description, string[] parameters)
+    {
+        var properties = new JsonObject();
+        foreach (string parameter in parameters)
+            properties[parameter] = new JsonObject { ["type"] = "string" };
+        return new JsonObject
+        {
+            ["type"] = "function",
+            ["function"] = new JsonObject
+            {
+                ["name"] = name,
+                ["description"] = description,
+                ["parameters"] = new JsonObject { ["type"] = "object", ["properties"] = properties, ["required"] = new JsonArray([.. parameters.Select(parameter => JsonValue.Create(parameter))]) },
+            },
+        };
+    }
+}

@@ -1,0 +1,63 @@
+using System.Diagnostics;
+using System.Globalization;
+using Qian.Training.Run;
+using Spectre.Console;
+
+namespace Qian.Cli;
+
+// How a run looks while it goes: a live bar on a terminal; elsewhere a line at the first step, at every evaluation, and every
+// few seconds.
+internal static class TrainProgress
+{
+    public static TrainingSummary Show(Func<IProgress<TrainingProgress>, TrainingSummary> run)
+    {
+        if (Console.IsErrorRedirected)
+            return run(new Lines());
+        return Terminal.Error.Progress()
+            .AutoClear(false)
+            .Columns(new ProgressBarColumn(), new PercentageColumn(), new TaskDescriptionColumn { Alignment = Justify.Left })
+            .Start(context => run(new Bar(context.AddTask("first step", maxValue: 1))));
+    }
+
+    private static string Text(TrainingProgress at)
+    {
+        string mtp = at.MtpLoss is { } value ? string.Create(CultureInfo.InvariantCulture, $", mtp {value:0.000}") : "";
+        string heldOut = at.HeldOutLoss is { } measured ? string.Create(CultureInfo.InvariantCulture, $", held-out {measured:0.000}") : "";
+        if (at.Loss is not { } loss)
+            return $"step 0{heldOut}";
+        return string.Create(CultureInfo.InvariantCulture,
+            $"step {at.Position.StepCount}, loss {loss:0.000}{mtp}{heldOut}, rate {at.Rate:0.00e-0}, {at.TokensPerSecond:0} tokens/s, {100 * at.PeakShare:0} % of float32 peak, {Left(at.SecondsLeft)}");
+    }
+
+    private static string Left(double? seconds)
+    {
+        if (seconds is not { } left || !(left < 1e7))
+            return "time left unknown";
+        TimeSpan time = TimeSpan.FromSeconds(left);
+        return time.TotalHours >= 1 ? $"{(int)time.TotalHours} h {time.Minutes:00} min left" : $"{time.Minutes} min {time.Seconds:00} s left";
+    }
+
+    private sealed class Bar(ProgressTask task) : IProgress<TrainingProgress>
+    {
+        public void Report(TrainingProgress value)
+        {
+            task.Value = value.Share;
+            task.Description = Markup.Escape(Text(value));
+        }
+    }
+
+    private sealed class Lines : IProgress<TrainingProgress>
+    {
+        private const double SecondsBetween = 10;
+
+        private long _last;
+
+        public void Report(TrainingProgress value)
+        {
+            if (!value.IsEvaluated && _last != 0 && Stopwatch.GetElapsedTime(_last).TotalSeconds < SecondsBetween)
+                return;
+            _last = Stopwatch.GetTimestamp();
+            Terminal.Note($"{Math.Floor(100 * value.Share),3:0} %  {Text(value)}");
+        }
+    }
+}
