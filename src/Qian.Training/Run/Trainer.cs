@@ -139,6 +139,8 @@ internal sealed class Trainer : IDisposable
             if (cancellation.IsCancellationRequested)
                 return default;
             _packer.Fill(i, _batch);
+            // What dropout draws by: a pure function of the step, whatever was given up or resumed in between.
+            _model.PassIndex = _position.StepCount * _packer.MicroBatchCount + i;
             BatchLoss loss = _model.ForwardBackward(_batch, scale);
             if (!double.IsFinite(loss.LossSum) || !double.IsFinite(loss.MtpLossSum))
                 return new StepResult(null, Failure(number, $"the loss is {loss.Mean:0.###} and the MTP loss {loss.MtpMean:0.###}", _packer.Sources(i)));
