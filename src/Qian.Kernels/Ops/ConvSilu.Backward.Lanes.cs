@@ -9,7 +9,7 @@ public static unsafe partial class ConvSilu
         where TLanes : struct, ILanes<TVec> where TVec : struct
     {
         int kernel = job.Kernel, blockChannels = BlockChannels(kernel);
-        float* filter = stackalloc float[FilterFloats], sums = stackalloc float[FilterFloats];
+        float* space = stackalloc float[2 * FilterFloats + LineFloats], filter = OnLine(space), sums = filter + FilterFloats;
         for (int block = first; block < end; block += blockChannels)
         {
             int count = Math.Min(blockChannels, end - block), rowsInSum = 0;

@@ -3,12 +3,14 @@ namespace Qian.Kernels;
 // Rows outside, channels inside: the inputs are read in memory order and the turned filters stay in the first-level cache.
 public static unsafe partial class ConvSilu
 {
+    private const int LineFloats = 16;
+
     private static void Vector<TLanes, TVec>(in Job job, int first, int end)
         where TLanes : struct, ILanes<TVec> where TVec : struct
     {
         int kernel = job.Kernel;
         int blockChannels = BlockChannels(kernel);
-        float* filter = stackalloc float[FilterFloats];
+        float* filterSpace = stackalloc float[FilterFloats + LineFloats], filter = OnLine(filterSpace);
         float** inputs = stackalloc float*[kernel];
         for (int block = first; block < end; block += blockChannels)
         {
@@ -28,7 +30,7 @@ public static unsafe partial class ConvSilu
     {
         int kernel = job.Kernel;
         int blockChannels = BlockChannels(kernel);
-        float* filter = stackalloc float[FilterFloats];
+        float* filterSpace = stackalloc float[FilterFloats + LineFloats], filter = OnLine(filterSpace);
         float** inputs = stackalloc float*[kernel];
         for (int block = first; block < end; block += blockChannels)
         {
@@ -48,6 +50,9 @@ public static unsafe partial class ConvSilu
             }
         }
     }
+
+    // The first float from here that begins a cache line: vectors across two lines cost double.
+    private static float* OnLine(float* space) => (float*)(((nuint)space + LineFloats * sizeof(float) - 1) & ~(nuint)(LineFloats * sizeof(float) - 1));
 
     private static int BlockChannels(int kernel) => FilterFloats / kernel / 32 * 32;
 

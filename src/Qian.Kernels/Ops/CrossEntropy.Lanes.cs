@@ -8,23 +8,25 @@ public static unsafe partial class CrossEntropy
     private static float Gradient<TLanes, TVec>(float* logits, int label, float gradientScale, int vocabulary)
         where TLanes : struct, ILanes<TVec> where TVec : struct
     {
-        float max = Max<TLanes, TVec>(logits, vocabulary);
-        double shifted = (double)max - logits[label];
-        double sum = Exponentials<TLanes, TVec>(logits, logits, max, vocabulary);
-        float atLabel = (float)((logits[label] - sum) / sum * gradientScale);
-        TVec factor = TLanes.Broadcast((float)(gradientScale / sum));
+        float max = Max<TLanes, TVec>(logits, vocabulary), atLabel = logits[label];
+        logits[label] = float.NegativeInfinity;
+        double others = Exponentials<TLanes, TVec>(logits, logits, max, vocabulary);
+        double own = Math.Exp((double)atLabel - max), scale = gradientScale / (others + own);
+        TVec factor = TLanes.Broadcast((float)scale);
         for (int i = 0; i < vocabulary; i += TLanes.Count)
             TLanes.StorePartial(logits + i, TLanes.Multiply(TLanes.LoadPartial(logits + i, vocabulary - i), factor), vocabulary - i);
-        logits[label] = atLabel;
-        return (float)(Math.Log(sum) + shifted);
+        logits[label] = (float)(-others * scale);
+        return LossOf(others, own, max, atLabel);
     }
 
     private static float Loss<TLanes, TVec>(float* logits, int label, int vocabulary)
         where TLanes : struct, ILanes<TVec> where TVec : struct
     {
-        float max = Max<TLanes, TVec>(logits, vocabulary);
-        double shifted = (double)max - logits[label];
-        return (float)(Math.Log(Exponentials<TLanes, TVec>(logits, null, max, vocabulary)) + shifted);
+        float max = Max<TLanes, TVec>(logits, vocabulary), atLabel = logits[label];
+        logits[label] = float.NegativeInfinity;
+        double others = Exponentials<TLanes, TVec>(logits, null, max, vocabulary);
+        logits[label] = atLabel;
+        return LossOf(others, Math.Exp((double)atLabel - max), max, atLabel);
     }
 
     // Writes e^(logit − max) to `to` unless it is null; returns their sum.

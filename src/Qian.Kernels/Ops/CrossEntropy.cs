@@ -25,7 +25,7 @@ public static unsafe partial class CrossEntropy
         ThreadTeam team) => Run(IsaTier.Current, logits, rowCount, vocabulary, labels, gradientScale, rowLoss, withGradient: true, team);
 
     /// <summary>Loss per row; the logits stay as they are.</summary>
-    /// <param name="logits">[rowCount, vocabulary].</param>
+    /// <param name="logits">[rowCount, vocabulary]; a row's label is masked while the row is summed, and put back.</param>
     /// <param name="rowCount">Rows.</param>
     /// <param name="vocabulary">Logits per row.</param>
     /// <param name="labels">[rowCount], 0 to vocabulary − 1, or <see cref="Ignored"/>.</param>
@@ -111,30 +111,34 @@ public static unsafe partial class CrossEntropy
         };
     }
 
-    // Both return the row's loss.
+    // All of these return the row's loss. The label's own exponential stays out of the sum: its gradient is minus the sum of
+    // the others, and taken as p − 1 it would lose what little is left once the label is all but certain.
     private static float ScalarGradient(float* logits, int label, float gradientScale, int vocabulary)
     {
-        float max = ScalarMax(logits, vocabulary);
-        double sum = 0, shifted = (double)max - logits[label];
+        float max = ScalarMax(logits, vocabulary), atLabel = logits[label];
+        logits[label] = float.NegativeInfinity;
+        double others = 0, own = Math.Exp((double)atLabel - max);
         for (int i = 0; i < vocabulary; i++)
-            sum += logits[i] = MathF.Exp(logits[i] - max);
-        // Not p − 1, which loses what little is left when the label is certain.
-        float atLabel = (float)((logits[label] - sum) / sum * gradientScale);
-        double factor = gradientScale / sum;
+            others += logits[i] = MathF.Exp(logits[i] - max);
+        double scale = gradientScale / (others + own);
         for (int i = 0; i < vocabulary; i++)
-            logits[i] = (float)(logits[i] * factor);
-        logits[label] = atLabel;
-        return (float)(Math.Log(sum) + shifted);
+            logits[i] = (float)(logits[i] * scale);
+        logits[label] = (float)(-others * scale);
+        return LossOf(others, own, max, atLabel);
     }
 
     private static float ScalarLoss(float* logits, int label, int vocabulary)
     {
-        float max = ScalarMax(logits, vocabulary);
-        double sum = 0;
+        float max = ScalarMax(logits, vocabulary), atLabel = logits[label];
+        logits[label] = float.NegativeInfinity;
+        double others = 0;
         for (int i = 0; i < vocabulary; i++)
-            sum += MathF.Exp(logits[i] - max);
-        return (float)(Math.Log(sum) + ((double)max - logits[label]));
+            others += MathF.Exp(logits[i] - max);
+        logits[label] = atLabel;
+        return LossOf(others, Math.Exp((double)atLabel - max), max, atLabel);
     }
+
+    private static float LossOf(double others, double own, float max, float atLabel) => (float)(Math.Log(others + own) + ((double)max - atLabel));
 
     private static float ScalarMax(float* logits, int vocabulary)
     {

@@ -28,6 +28,8 @@ public static unsafe partial class DeltaRule
             {
                 Head head = heads[i];
                 var chunk = new ChunkOfHead(head, start);
+                // Products with a state that is known to be zero are left out.
+                int stateRows = start == 0 && heads.Data.State == null ? 0 : head.KeyDim;
                 if (i == 0)
                 {
                     PackInputs(chunk, head.KeyDim, panelWidth, buffers);
@@ -42,9 +44,9 @@ public static unsafe partial class DeltaRule
                 for (int column = 0; column < head.ValueDim; column += panelWidth, state += PanelFloats<TLanes, TVec>(head.KeyDim))
                 {
                     for (int row = 0; row < chunk.RowCount; row += 4)
-                        ValueTile<TLanes, TVec>(chunk, head.KeyDim, head.ValueDim, buffers, state, row, column);
+                        ValueTile<TLanes, TVec>(chunk, head.KeyDim, stateRows, head.ValueDim, buffers, state, row, column);
                     for (int row = 0; row < chunk.RowCount; row += 4)
-                        OutputTile<TLanes, TVec>(chunk, head.KeyDim, head.ValueDim, buffers, state, row, column);
+                        OutputTile<TLanes, TVec>(chunk, head.KeyDim, stateRows, head.ValueDim, buffers, state, row, column);
                     UpdateState<TLanes, TVec>(chunk, head.KeyDim, buffers, state);
                 }
             }
@@ -196,12 +198,12 @@ public static unsafe partial class DeltaRule
     }
 
     // V' of four rows: β (v − e^G kᵀS), less what the rows above contribute.
-    private static void ValueTile<TLanes, TVec>(in ChunkOfHead chunk, int keyDim, int valueDim, in ChunkBuffers buffers, float* state, int row, int column)
-        where TLanes : struct, ILanes<TVec> where TVec : struct
+    private static void ValueTile<TLanes, TVec>(in ChunkOfHead chunk, int keyDim, int stateRows, int valueDim, in ChunkBuffers buffers, float* state,
+        int row, int column) where TLanes : struct, ILanes<TVec> where TVec : struct
     {
         TVec a0 = TLanes.Zero, a1 = TLanes.Zero, b0 = TLanes.Zero, b1 = TLanes.Zero;
         TVec c0 = TLanes.Zero, c1 = TLanes.Zero, d0 = TLanes.Zero, d1 = TLanes.Zero;
-        MultiplyTile<TLanes, TVec>(buffers.Inputs + (long)row * keyDim, keyDim, 1, state, 2 * TLanes.Count, keyDim,
+        MultiplyTile<TLanes, TVec>(buffers.Inputs + (long)row * keyDim, keyDim, 1, state, 2 * TLanes.Count, stateRows,
             ref a0, ref a1, ref b0, ref b1, ref c0, ref c1, ref d0, ref d1);
 
         int width = TLanes.Count, left = valueDim - column;
@@ -245,12 +247,12 @@ public static unsafe partial class DeltaRule
     }
 
     // Four rows of output: e^G qᵀS plus what the rows up to each contribute.
-    private static void OutputTile<TLanes, TVec>(in ChunkOfHead chunk, int keyDim, int valueDim, in ChunkBuffers buffers, float* state, int row, int column)
-        where TLanes : struct, ILanes<TVec> where TVec : struct
+    private static void OutputTile<TLanes, TVec>(in ChunkOfHead chunk, int keyDim, int stateRows, int valueDim, in ChunkBuffers buffers, float* state,
+        int row, int column) where TLanes : struct, ILanes<TVec> where TVec : struct
     {
         TVec a0 = TLanes.Zero, a1 = TLanes.Zero, b0 = TLanes.Zero, b1 = TLanes.Zero;
         TVec c0 = TLanes.Zero, c1 = TLanes.Zero, d0 = TLanes.Zero, d1 = TLanes.Zero;
-        MultiplyTile<TLanes, TVec>(buffers.Inputs + (long)(ChunkRows + row) * keyDim, keyDim, 1, state, 2 * TLanes.Count, keyDim,
+        MultiplyTile<TLanes, TVec>(buffers.Inputs + (long)(ChunkRows + row) * keyDim, keyDim, 1, state, 2 * TLanes.Count, stateRows,
             ref a0, ref a1, ref b0, ref b1, ref c0, ref c1, ref d0, ref d1);
 
         float* decay = buffers.Decays.FromStart + row;

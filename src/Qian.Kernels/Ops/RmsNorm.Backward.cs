@@ -7,9 +7,9 @@ namespace Qian.Kernels;
 // to one thread each, so the weight's gradient does not depend on the thread count.
 public static unsafe partial class RmsNorm
 {
-    private const int MaxBlockRows = 1024;
-    private const int MinBlockRows = 64;
-    private const int BlockFloats = 128 * 1024;
+    private const int MaxBlockRows = 512;
+    private const int MinBlockRows = 32;
+    private const int BlockFloats = 64 * 1024; // so that x and dy are still in the second-level cache for the columns
 
     /// <summary>The gradient of <see cref="Apply(FloatView, FloatView, float, FloatView, int, int, ThreadTeam)"/>.</summary>
     /// <param name="x">[rowCount, width], the forward's input.</param>

@@ -6,7 +6,7 @@ namespace Qian.Kernels.Tests;
 public sealed class CausalAttentionTierTests
 {
     // Within this part of the largest value. A score of 256 products rounded to float is off by about 1e-6 of its size (up to 30
-    // here), and so is the weight e^score; the terms of dS and of the sums over rows then cancel by up to a factor of ten or two.
+    // here), and so is the weight e^score; sums over rows average that rather than add it. Measured: 1e-6.
     private const double Tolerance = 1e-5;
 
     [Theory]
@@ -124,7 +124,7 @@ public sealed class CausalAttentionTierTests
     }
 
     // Scores of thousands, in both directions: e^score alone would be infinite or zero everywhere. Such a softmax has one
-    // weight near 1; the score's own rounding (1e-7 of some 5000) limits what a tier can know of the rest.
+    // weight near 1; the score's own rounding (1e-7 of some 5000) limits what a tier can know of the rest. Measured: 3e-4.
     [Theory]
     [MemberData(nameof(Arena.Tiers), MemberType = typeof(Arena))]
     public void Large_scores_stay_finite_and_right(Isa isa)
@@ -135,7 +135,7 @@ public sealed class CausalAttentionTierTests
         Assert.InRange(expected.LogSumExp.Min(), -100_000, -200);
         foreach (float[] values in new[] { found.Y, found.LogSumExp, found.DQ, found.DK, found.DV })
             Assert.All(values, value => Assert.True(float.IsFinite(value)));
-        CausalAttentionCase.Outcome.AssertNear(expected, found, 3e-3, "large");
+        CausalAttentionCase.Outcome.AssertNear(expected, found, 1e-3, "large");
     }
 
     [Theory]

@@ -43,4 +43,41 @@ public class AllocationTests
             Qian.Kernels.Rows.Gather(x, 8, indices, z);
         }
     }
+
+    [Theory]
+    [MemberData(nameof(Arena.Tiers), MemberType = typeof(Arena))]
+    public void GradientsLossAndStepAllocateNothing(Isa isa)
+    {
+        using var arena = new Arena();
+        using var team = new ThreadTeam(2);
+        const int Rows = 70, Width = 1024, Count = Rows * Width;
+        FloatView x = arena.Random(Count), z = arena.Random(Count), dy = arena.Random(Count), dx = arena.Zeros(Count), dz = arena.Zeros(Count);
+        FloatView weight = arena.Random(Width * 4), dWeight = arena.Zeros(Width * 4), sums = arena.Zeros(Width), m = arena.Zeros(Count), v = arena.Zeros(Count);
+        FloatView qGate = arena.Random(2 * Count), dQGate = arena.Zeros(2 * Count);
+        int[] ids = new int[Rows], borders = [0, 3, Rows];
+
+        All();
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        All();
+        Assert.Equal(before, GC.GetAllocatedBytesForCurrentThread());
+
+        void All()
+        {
+            RmsNorm.Backward(isa, x, weight, 1e-6f, dy, dx, dWeight, Rows, Width, add: true, team);
+            HeadNormRope.Backward(isa, x, Width, 64, Rows, 16, 64, weight, 1e-6f, z, 16, dy, dx, dWeight, team);
+            L2Norm.Backward(isa, x, Width, 0, Rows, 4, 16, 1e-6f, 1, dy, dx, team);
+            ConvSilu.ApplySamples(isa, x, weight, dx, borders, Width, 4, team);
+            ConvSilu.Backward(isa, x, weight, dy, dx, dWeight, borders, Width, 4, team);
+            DeltaGates.Backward(isa, x, z, weight, weight, dy, dy, dx, dz, dWeight, sums, Rows, 48, team);
+            GatedNorm.Backward(isa, x, z, weight, 1e-6f, dy, dx, dz, dWeight, Rows, 16, 64, team);
+            OutputGate.Backward(isa, x, qGate, dy, dx, dQGate, Rows, 16, 64, team);
+            SwiGlu.Backward(isa, x, z, dy, dx, dz, Count, team);
+            Router.TopKBackward(ids, weight, weight, dz, Rows, 8, 1);
+            Router.CombineBackward(isa, x, weight, z, weight, dy, dx, dWeight, dz, sums, Rows / 2, 2, Width, team);
+            Embedding.ScatterAdd(isa, ids, dy, dx, Width, 8, team);
+            CrossEntropy.Run(isa, dz, Rows, Width, ids, 1, sums, withGradient: true, team);
+            AdamW.Step(isa, x, dy, m, v, new AdamWStep(1e-3, 0.9, 0.99, 1e-8, 0.1, 1), team);
+            SquaredSum.Of(isa, dy, team);
+        }
+    }
 }

@@ -65,7 +65,8 @@ internal static class Near
             if (float.IsNaN(expected[i]) ? float.IsNaN(actual[i]) : expected[i] == actual[i])
                 continue;
             double bound = tolerance * Math.Max(Math.Abs(expected[i]), floor);
-            Assert.True(Math.Abs((double)actual[i] - expected[i]) <= bound, $"{what}[{i}]: expected {expected[i]:R}, found {actual[i]:R}");
+            if (!(Math.Abs((double)actual[i] - expected[i]) <= bound))
+                Assert.Fail($"{what}[{i}]: expected {expected[i]:R}, found {actual[i]:R}");
         }
     }
 
@@ -83,8 +84,8 @@ internal static class Near
         Assert.Equal(expected.Length, actual.Length);
         for (int i = 0; i < expected.Length; i++)
         {
-            Assert.True(BitConverter.SingleToInt32Bits(expected[i]) == BitConverter.SingleToInt32Bits(actual[i]),
-                $"{what}[{i}]: expected {expected[i]:R}, found {actual[i]:R}");
+            if (BitConverter.SingleToInt32Bits(expected[i]) != BitConverter.SingleToInt32Bits(actual[i]))
+                Assert.Fail($"{what}[{i}]: expected {expected[i]:R}, found {actual[i]:R}");
         }
     }
 }

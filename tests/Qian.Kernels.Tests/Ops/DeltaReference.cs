@@ -7,7 +7,7 @@ internal sealed class TrainingRun : IDisposable
     private readonly int[] _borders;
     private readonly Arena _arena;
 
-    public TrainingRun(DeltaShape shape, int[] borders, int seed, string gates = "usual")
+    public TrainingRun(DeltaShape shape, int[] borders, int seed, string inputs = "usual")
     {
         _shape = shape;
         _borders = borders;
@@ -25,14 +25,24 @@ internal sealed class TrainingRun : IDisposable
         for (int i = 0; i < G.Length; i++)
         {
             ref float g = ref G.Span[i], beta = ref Beta.Span[i];
-            g = gates == "strong" && i % 3 == 0 ? -20 : -MathF.Exp(4 * g - 3);
-            beta = gates == "extreme beta" ? (i % 2 == 0 ? 1e-6f : 1 - 1e-6f) : (beta + 1) / 2;
+            g = inputs == "strong" && i % 3 == 0 ? -20 : -MathF.Exp(4 * g - (inputs == "alike" ? 9 : 3));
+            beta = inputs == "extreme beta" ? (i % 2 == 0 ? 1e-6f : 1 - 1e-6f) : (beta + 1) / 2;
+        }
+
+        int keyWidth = shape.KeyHeads * shape.KeyDim;
+        for (int row = 0; row < rows && inputs == "alike"; row++)
+        {
+            foreach (ref float k in Qkv.Span.Slice(row * shape.RowWidth + keyWidth, keyWidth))
+                k = 1 + 0.2f * k;
         }
 
         using var team = new ThreadTeam(1);
         L2Norm.Apply(Isa.Scalar, Qkv, shape.RowWidth, 0, rows, shape.KeyHeads, shape.KeyDim, 1e-6f, 1 / MathF.Sqrt(shape.KeyDim), team);
-        L2Norm.Apply(Isa.Scalar, Qkv, shape.RowWidth, shape.KeyHeads * shape.KeyDim, rows, shape.KeyHeads, shape.KeyDim, 1e-6f, 1, team);
+        L2Norm.Apply(Isa.Scalar, Qkv, shape.RowWidth, keyWidth, rows, shape.KeyHeads, shape.KeyDim, 1e-6f, 1, team);
     }
+
+    /// <summary>Gates as the network makes them; every third forgetting at once; beta next to 0 and 1; keys almost the same, hardly a decay.</summary>
+    public static string[] Cases => ["usual", "strong", "extreme beta", "alike"];
 
     public FloatView Qkv { get; }
 

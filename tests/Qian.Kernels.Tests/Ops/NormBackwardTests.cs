@@ -26,7 +26,8 @@ public class NormBackwardTests
 
             float[] weightBefore = dWeight.Span.ToArray();
             RmsNorm.Backward(isa, x, weight, Epsilon, dy, dx, dWeight, rows, width, add: false, team);
-            Near.Scaled(Slope.Of(xs, Loss), dx.Span, 3e-6, $"dx {rows} x {width}");
+            // Against 1: in a row of one float the two terms all but cancel.
+            Near.Each(Slope.Of(xs, Loss), dx.Span, 1e-6, 1, $"dx {rows} x {width}");
             Near.Scaled(Slope.Of(ws, Loss), Slope.Gained(weightBefore, dWeight), 3e-6, $"dw {rows} x {width}");
 
             FloatView residual = arena.Random(count);
@@ -169,7 +170,7 @@ public class NormBackwardTests
     public void FastTiersAreTheScalarOneOverManyRows(Isa isa)
     {
         using var team = new ThreadTeam(2);
-        foreach ((int rows, int heads, int headDim) in new[] { (70, 1, 1), (300, 3, 33), (130, 5, 128), (1200, 2, 64), (9, 20, 256) })
+        foreach ((int rows, int heads, int headDim) in new[] { (70, 1, 2), (300, 3, 33), (130, 5, 128), (1200, 2, 64), (9, 20, 256) })
         {
             using var arena = new Arena(headDim);
             int width = heads * headDim, count = rows * width, rotary = headDim / 4 * 2;
