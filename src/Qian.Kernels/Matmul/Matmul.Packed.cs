@@ -20,10 +20,10 @@ public static unsafe partial class Matmul
         var job = new PackedJob
         {
             Kernel = kernel,
-            A = new Operand(a.Pointer, a.RowStride, a.ColumnStride),
-            B = new Operand(b.Pointer, b.ColumnStride, b.RowStride),
+            A = Operand.Left(a),
+            B = Operand.Right(b),
             C = c.Pointer,
-            CStride = c.RowStride,
+            CStride = c.RowCount > 1 ? c.RowStride : 0,
             RowCount = c.RowCount,
             SharedPanels = scratch.Shared,
             OwnPanels = scratch.OfThread(0),

@@ -56,8 +56,8 @@ public static unsafe partial class Matmul
     {
         var job = new ScalarJob
         {
-            A = new Operand(a.Pointer, a.RowStride, a.ColumnStride),
-            B = new Operand(b.Pointer, b.ColumnStride, b.RowStride),
+            A = Operand.Left(a),
+            B = Operand.Right(b),
             C = c.Pointer,
             CStride = c.RowStride,
             RowCount = c.RowCount,
@@ -71,14 +71,28 @@ public static unsafe partial class Matmul
 
     private static bool IsWorthForking(in MatrixView c, int innerCount) => (double)c.RowCount * c.ColumnCount * innerCount >= WorthForking;
 
-    // One factor, seen along its own dimension (a's rows or b's columns) and along K.
-    internal readonly struct Operand(float* values, long stride, long innerStride)
+    // One factor, seen along its own dimension (a's rows or b's columns) and along K. A dimension of one has no stride to speak of,
+    // whatever the view says: multiples of it must not run out of the address space.
+    private readonly struct Operand
     {
-        public readonly float* Values = values;
-        public readonly long Stride = stride;
-        public readonly long InnerStride = innerStride;
+        private readonly float* _values;
 
-        public float* At(long index, long inner) => Values + index * Stride + inner * InnerStride;
+        private Operand(float* values, int count, long stride, int innerCount, long innerStride)
+        {
+            _values = values;
+            Stride = count > 1 ? stride : 0;
+            InnerStride = innerCount > 1 ? innerStride : 0;
+        }
+
+        public long Stride { get; }
+
+        public long InnerStride { get; }
+
+        public static Operand Left(in MatrixView a) => new(a.Pointer, a.RowCount, a.RowStride, a.ColumnCount, a.ColumnStride);
+
+        public static Operand Right(in MatrixView b) => new(b.Pointer, b.ColumnCount, b.ColumnStride, b.RowCount, b.RowStride);
+
+        public float* At(long index, long inner) => _values + index * Stride + inner * InnerStride;
     }
 
     private struct ScalarJob : IChunkedJob

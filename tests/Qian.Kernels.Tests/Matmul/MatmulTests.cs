@@ -196,6 +196,28 @@ public sealed class MatmulTests
             Assert.Throws<ArgumentException>(() => Matmul.Multiply(left, right, result, false, MatmulPrecision.Float32, scratch, team));
     }
 
+    [Theory]
+    [MemberData(nameof(Arena.Tiers), MemberType = typeof(Arena))]
+    public void StridesOfDimensionsOfOneAreNeverFollowed(Isa isa)
+    {
+        using var arena = new Arena();
+        using var team = new ThreadTeam(2);
+        using var scratch = new MatmulScratch(2);
+        FloatView result = arena.Zeros(1);
+        var row = new MatrixView(arena.Of(2, 3, 5), 1, 3, long.MaxValue, 1);
+        var column = new MatrixView(arena.Of(7, 11, 13), 3, 1, 1, long.MaxValue);
+        var one = new MatrixView(result, 1, 1, long.MaxValue, long.MaxValue);
+        foreach (MatmulPrecision precision in Enum.GetValues<MatmulPrecision>())
+        {
+            Matmul.Multiply(isa, row, column, one, false, precision, scratch, team);
+            Assert.Equal(2 * 7 + 3 * 11 + 5 * 13, result.Span[0]);
+        }
+
+        // A stride of zero repeats one value.
+        Matmul.Multiply(isa, new MatrixView(arena.Of(2), 1, 700, 0, 0), new MatrixView(arena.Of(3), 700, 1, 0, 0), one, false, MatmulPrecision.Float32, scratch, team);
+        Assert.Equal(4200, result.Span[0]);
+    }
+
     // The caller's thread takes parts like any other, so what it allocates is what each would.
     [Theory]
     [MemberData(nameof(Arena.Tiers), MemberType = typeof(Arena))]
