@@ -158,7 +158,18 @@ public sealed class TrainTests(TrainTests.Material material) : IClassFixture<Tra
 
     private string At(string name) => Path.Combine(_folder, name);
 
-    private string[] Command(string[] arguments) => ["train", "-m", material.Model, "--data", material.Data, "--held-out", "0.1", "--batch-tokens", "512", "--sequence", "128", .. arguments];
+    // Small batches, unless the test says otherwise.
+    private string[] Command(string[] arguments)
+    {
+        var command = new List<string> { "train", "-m", material.Model, "--data", material.Data };
+        foreach ((string flag, string value) in ((string, string)[])[("--held-out", "0.1"), ("--batch-tokens", "512"), ("--sequence", "128")])
+        {
+            if (!arguments.Contains(flag))
+                command.AddRange([flag, value]);
+        }
+
+        return [.. command, .. arguments];
+    }
 
     private Task<CliResult> Train(params string[] arguments) => CliProcess.RunWith(null, ("TMPDIR", _folder), Command(arguments));
 

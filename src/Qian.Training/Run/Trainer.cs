@@ -59,8 +59,7 @@ internal sealed class Trainer : IDisposable
     // Continues the newest whole state of the folder. What differs from the run that wrote it goes to `note`.
     public void Resume(Action<string> note)
     {
-        if (_states.Files().Count == 0)
-            throw new BadRequestException($"--resume: {_options.TrainingFolder} holds no state. To go on from a saved model with fresh moments, begin a new run from it: -m {_options.OutFolder} --out OTHER.");
+        _states.RequireSome();
         StateHeader header = _states.ReadNewest(_tensors, note)
             ?? throw new BadRequestException($"--resume: every state in {_options.TrainingFolder} is damaged. To go on from a saved model with fresh moments, begin a new run from it.");
         foreach (string difference in header.Differences(Header()))

@@ -133,6 +133,8 @@ internal sealed class TrainingSession : IDisposable
             throw new BadRequestException($"--out {request.OutFolder}: the model that is read lies there; choose another folder.");
         if (File.Exists(request.OutFolder))
             throw new BadRequestException($"--out {request.OutFolder}: expected a folder, found a file.");
+        if (request.Resume)
+            new StateFolder(training).RequireSome();
         if (request.Resume || !Directory.Exists(request.OutFolder) || !Directory.EnumerateFileSystemEntries(request.OutFolder).Any())
             return;
         throw new BadRequestException(new StateFolder(training).Files().Count > 0
