@@ -3,6 +3,7 @@ using System.Globalization;
 using Qian.Inference;
 using Qian.Kernels;
 using Qian.Training;
+using Qian.Training.Model;
 using Qian.Training.Optimization;
 using Qian.Training.Run;
 
@@ -24,7 +25,7 @@ internal sealed class TrainFlags
     private readonly Option<double?> _alpha = new("--alpha") { Description = "Scale of the adapter: alpha / rank (default 2 x rank)", HelpName = "A" };
     private readonly Option<bool> _rsLora = new("--rslora") { Description = "Scale by alpha / sqrt(rank) instead" };
     private readonly Option<double?> _dropout = new("--dropout") { Description = "Share of an adapter's inputs that is dropped in each step (default 0)", HelpName = "P" };
-    private readonly Option<string[]?> _targets = new("--targets") { Description = "Projections that get an adapter (default: all linear ones)", HelpName = "NAME", AllowMultipleArgumentsPerToken = true };
+    private readonly Option<string[]?> _targets = new("--targets") { Description = $"Projections that get an adapter (default: all): {string.Join(", ", LoraOptions.AllTargets)}", HelpName = "NAME", AllowMultipleArgumentsPerToken = true };
 
     private readonly Option<double?> _epochs = new("--epochs") { Description = "Passes over the data (default 1, where no other limit is given)", HelpName = "E" };
     private readonly Option<long?> _steps = new("--steps") { Description = "Steps of the optimiser", HelpName = "N" };
@@ -45,7 +46,7 @@ internal sealed class TrainFlags
     private readonly Option<string> _optimizer = new("--optimizer") { Description = "adamw, or muon (for matrices; AdamW for the rest)", DefaultValueFactory = _ => "adamw", HelpName = "adamw|muon" };
     private readonly Option<string> _precision = new("--precision") { Description = "Products in bf16 with float32 sums where the CPU has them, or f32", DefaultValueFactory = _ => "bf16", HelpName = "bf16|f32" };
     private readonly Option<bool> _recompute = new("--recompute") { Description = "Keep only each layer's input and compute the rest again on the way back: less memory, a third more time" };
-    private readonly Option<double?> _mtpWeight = new("--mtp-weight") { Description = "Weight of the MTP head's loss (default: 0.3 for --full where the model has one; 0 leaves it alone)", HelpName = "W" };
+    private readonly Option<double?> _mtpWeight = new("--mtp-weight") { Description = "Weight of the MTP head's loss (with --full, where the model has one: default 0.3; 0 leaves it alone)", HelpName = "W" };
 
     private readonly Option<ulong> _seed = new("--seed") { Description = "Same seed, same run (at the same number of threads)", DefaultValueFactory = _ => 1, HelpName = "S" };
     private readonly Option<int?> _threads = new("--threads", "-t") { Description = "Threads that compute (default: one per processor)", HelpName = "N" };
@@ -88,7 +89,7 @@ internal sealed class TrainFlags
             ModelPath = ModelPath.Of(parsed.GetValue(_model) ?? adapterFor!),
             OutFolder = parsed.GetValue(_out) ?? throw new BadRequestException("no --out DIR given: where should the trained model go?"),
             Data = Data(parsed, seed),
-            IsFull = isFull,
+            Lora = isFull ? null : Adapter(parsed, seed),
             Epochs = parsed.GetValue(_epochs),
             Steps = parsed.GetValue(_steps),
             Tokens = parsed.GetValue(_tokens),
@@ -131,9 +132,26 @@ internal sealed class TrainFlags
         return new DataOptions
         {
             Paths = paths,
+            CodeFolders = code,
+            Code = new CodeOptions { LongestSampleTokens = parsed.GetValue(_sequence) },
             HeldOutPaths = isPath ? [heldOut] : [],
             HeldOutFraction = fraction,
             Loss = Enum.Parse<LossTokens>(parsed.GetValue(_loss)!, ignoreCase: true),
+            Seed = seed,
+        };
+    }
+
+    private LoraOptions Adapter(ParseResult parsed, ulong seed)
+    {
+        var defaults = new LoraOptions();
+        int rank = parsed.GetValue(_rank) ?? defaults.Rank;
+        return new LoraOptions
+        {
+            Rank = rank,
+            Alpha = parsed.GetValue(_alpha) ?? 2 * rank,
+            UseRsLora = parsed.GetValue(_rsLora),
+            Dropout = parsed.GetValue(_dropout) ?? defaults.Dropout,
+            Targets = parsed.GetValue(_targets) is { Length: > 0 } targets ? [.. targets.SelectMany(names => names.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries))] : defaults.Targets,
             Seed = seed,
         };
     }

@@ -5,7 +5,7 @@ using Spectre.Console;
 
 namespace Qian.Cli;
 
-// How a run looks while it goes: a live bar on a terminal; elsewhere a line at the first step, at every evaluation, and every
+// How a run looks while it goes: a live line on a terminal, with a bar where there is room; elsewhere a line at the first step, at every evaluation, and every
 // few seconds.
 internal static class TrainProgress
 {
@@ -13,10 +13,22 @@ internal static class TrainProgress
     {
         if (Console.IsErrorRedirected)
             return run(new Lines());
+        var text = new TaskDescriptionColumn { Alignment = Justify.Left };
         return Terminal.Error.Progress()
             .AutoClear(false)
-            .Columns(new ProgressBarColumn(), new PercentageColumn(), new TaskDescriptionColumn { Alignment = Justify.Left })
+            .Columns(IsWide ? [new ProgressBarColumn { Width = 16 }, new PercentageColumn(), text] : [new PercentageColumn(), text])
             .Start(context => run(new Bar(context.AddTask("first step", maxValue: 1))));
+    }
+
+    // A line that does not fit would break over several, and the bar with it.
+    private static bool IsWide => Terminal.Error.Profile.Width >= 130;
+
+    private static string ShortText(TrainingProgress at)
+    {
+        string heldOut = at.HeldOutLoss is { } measured ? string.Create(CultureInfo.InvariantCulture, $", held-out {measured:0.000}") : "";
+        return at.Loss is { } loss
+            ? string.Create(CultureInfo.InvariantCulture, $"step {at.Position.StepCount}, loss {loss:0.000}{heldOut}, {at.TokensPerSecond:0} tokens/s, {Left(at.SecondsLeft)}")
+            : $"step 0{heldOut}";
     }
 
     private static string Text(TrainingProgress at)
@@ -42,7 +54,7 @@ internal static class TrainProgress
         public void Report(TrainingProgress value)
         {
             task.Value = value.Share;
-            task.Description = Markup.Escape(Text(value));
+            task.Description = Markup.Escape(IsWide ? Text(value) : ShortText(value));
         }
     }
 

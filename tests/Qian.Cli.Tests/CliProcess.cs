@@ -76,7 +76,7 @@ internal sealed class CliProcess : IDisposable
         _process.Dispose();
     }
 
-    private static CliProcess Start((string Name, string Value)? variable, params string[] arguments)
+    public static CliProcess Start((string Name, string Value)? variable, params string[] arguments)
     {
         var start = new ProcessStartInfo(Environment.GetEnvironmentVariable("DOTNET_HOST_PATH") ?? "dotnet")
         {

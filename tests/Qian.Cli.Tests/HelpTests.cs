@@ -10,6 +10,7 @@ public sealed class HelpTests
         { "inspect", ["PATH", "--tensors", "--context", "--kv", "--json"] },
         { "verify", ["PATH", "--kv", "--json"] },
         { "synth", ["OUT", "--like", "--type", "--layers", "--mtp", "--seed", "--tokenizer", "--vocab", "--force", "--json"] },
+        { "train", ["--model", "--adapter-for", "--data", "--code", "--out", "--held-out", "--full", "--rank", "--alpha", "--rslora", "--dropout", "--targets", "--epochs", "--steps", "--tokens", "--hours", "--lr", "--schedule", "--optimizer", "--precision", "--recompute", "--mtp-weight", "--seed", "--eval-every", "--save-every", "--resume", "--dry-run", "--json"] },
         { "bench", ["--model", "--threads", "--prefill", "--depth", "--batch", "--budget", "--quick", "--json", "--svg"] },
         { "pull", ["NAME", "--revision", "--context", "--json"] },
         { "models", ["rm", "--json"] },

@@ -1,3 +1,4 @@
+using System.Runtime.ExceptionServices;
 using System.Text;
 using Qian.Inference;
 using Qian.Inference.Chat;
@@ -53,6 +54,9 @@ internal sealed class TrainingData
 
     private IEnumerable<DataItem> ReadCode()
     {
+        // A tokenizer without the code tokens is no fault of a file.
+        if (_options.CodeFolders.Count > 0)
+            _ = _code.Value;
         var nearDuplicates = new NearDuplicates();
         foreach (string root in _options.CodeFolders)
         {
@@ -96,7 +100,16 @@ internal sealed class TrainingData
     private void ConvertBlock(List<DataItem> block, List<Sample> samples, CancellationToken cancel)
     {
         var results = new (IReadOnlyList<Sample> Samples, string? Fault)[block.Count];
-        Parallel.For(0, block.Count, new ParallelOptions { CancellationToken = cancel }, i => results[i] = Convert(block[i]));
+        try
+        {
+            Parallel.For(0, block.Count, new ParallelOptions { CancellationToken = cancel }, i => results[i] = Convert(block[i]));
+        }
+        catch (AggregateException e)
+        {
+            // A template that cannot be used fails on many threads at once; one of them is enough to say so.
+            ExceptionDispatchInfo.Throw(e.InnerExceptions[0]);
+        }
+
         for (int i = 0; i < results.Length; i++)
         {
             if (results[i].Fault is { } fault)

@@ -58,11 +58,11 @@ internal sealed class TrainingModel : IDisposable
 
     // Trains every weight of a Hugging Face folder.
     public static TrainingModel Full(string folder, TrainingModelOptions options, ThreadTeam team) =>
-        new(new FullWeights(new HuggingFaceCheckpoint(folder), options.MtpLossWeight > 0), options, team);
+        Over(new FullWeights(new HuggingFaceCheckpoint(folder), options.MtpLossWeight > 0), options, team);
 
     // Trains an adapter over a frozen checkpoint of any format.
     public static TrainingModel LowRank(string path, LoraOptions lora, TrainingModelOptions options, ThreadTeam team, IProgress<LoadProgress>? progress = null) =>
-        new(new LowRankWeights(Checkpoint.Open(path), lora, team, progress), options, team);
+        Over(new LowRankWeights(Checkpoint.Open(path), lora, team, progress), options, team);
 
     public void ZeroGradients() => Store.ZeroGradients();
 
@@ -94,6 +94,19 @@ internal sealed class TrainingModel : IDisposable
         _pass.Dispose();
         _arena.Dispose();
         _weights.Dispose();
+    }
+
+    private static TrainingModel Over(WeightSet weights, TrainingModelOptions options, ThreadTeam team)
+    {
+        try
+        {
+            return new TrainingModel(weights, options, team);
+        }
+        catch
+        {
+            weights.Dispose();
+            throw;
+        }
     }
 
     private void Forward(TrainingBatch batch, bool isTraining)

@@ -25,6 +25,13 @@ internal sealed class StateFolder(string path)
         ];
     }
 
+    // Throws BadRequestException where there is nothing to resume.
+    public void RequireSome()
+    {
+        if (Files().Count == 0)
+            throw new BadRequestException($"--resume: {path} holds no state. To go on from a saved model with fresh moments, begin a new run from it: -m MODEL with an --out of its own.");
+    }
+
     public string Write(StateHeader header, IReadOnlyList<StateTensor> tensors)
     {
         Directory.CreateDirectory(path);

@@ -1,4 +1,5 @@
 using Qian.Kernels;
+using Qian.Training.Model;
 using Qian.Training.Optimization;
 
 namespace Qian.Training.Run;
@@ -12,8 +13,10 @@ internal sealed record TrainRequest
 
     public required DataOptions Data { get; init; }
 
-    // All weights; otherwise an adapter.
-    public bool IsFull { get; init; }
+    // The adapter to train; null for all weights.
+    public LoraOptions? Lora { get; init; }
+
+    public bool IsFull => Lora is null;
 
     // At most one of the four; without any, one pass over the data.
     public double? Epochs { get; init; }

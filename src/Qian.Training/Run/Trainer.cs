@@ -59,8 +59,7 @@ internal sealed class Trainer : IDisposable
     // Continues the newest whole state of the folder. What differs from the run that wrote it goes to `note`.
     public void Resume(Action<string> note)
     {
-        if (_states.Files().Count == 0)
-            throw new BadRequestException($"--resume: {_options.TrainingFolder} holds no state. To go on from a saved model with fresh moments, begin a new run from it: -m {_options.OutFolder} --out OTHER.");
+        _states.RequireSome();
         StateHeader header = _states.ReadNewest(_tensors, note)
             ?? throw new BadRequestException($"--resume: every state in {_options.TrainingFolder} is damaged. To go on from a saved model with fresh moments, begin a new run from it.");
         foreach (string difference in header.Differences(Header()))
@@ -139,6 +138,8 @@ internal sealed class Trainer : IDisposable
             if (cancellation.IsCancellationRequested)
                 return default;
             _packer.Fill(i, _batch);
+            // What dropout draws by: a pure function of the step, whatever was given up or resumed in between.
+            _model.PassIndex = _position.StepCount * _packer.MicroBatchCount + i;
             BatchLoss loss = _model.ForwardBackward(_batch, scale);
             if (!double.IsFinite(loss.LossSum) || !double.IsFinite(loss.MtpLossSum))
                 return new StepResult(null, Failure(number, $"the loss is {loss.Mean:0.###} and the MTP loss {loss.MtpMean:0.###}", _packer.Sources(i)));

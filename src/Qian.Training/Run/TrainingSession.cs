@@ -15,6 +15,7 @@ namespace Qian.Training.Run;
 internal sealed class TrainingSession : IDisposable
 {
     private const int DefaultMicroBatchTokens = 2048;
+    private const int MostBatchTokens = 1 << 24;
     private const int MostWarmupSteps = 100, EvaluationsPerRun = 25, MostStepsBetweenEvaluations = 200;
     private const double WarmupShare = 0.03, DefaultMtpWeight = 0.3;
 
@@ -31,7 +32,7 @@ internal sealed class TrainingSession : IDisposable
         _samples = samples;
         _note = note;
         PackingOptions packing = Packing(request);
-        double mtpWeight = checkpoint.Config.MtpLayerCount > 0 ? request.MtpWeight ?? (request.IsFull ? DefaultMtpWeight : 0) : 0;
+        double mtpWeight = checkpoint.Config.MtpLayerCount > 0 && request.IsFull ? request.MtpWeight ?? DefaultMtpWeight : 0;
         _modelOptions = new TrainingModelOptions
         {
             MaxRows = packing.MaxRows,
@@ -73,7 +74,9 @@ internal sealed class TrainingSession : IDisposable
     {
         using var team = new ThreadTeam(Plan.ThreadCount);
         TrainerOptions options = Plan.Options with { PeakMacsPerSecond = TrainingCost.MeasurePeak(team) };
-        using TrainingModel model = TrainingModel.Full(_request.ModelPath, _modelOptions, team);
+        using TrainingModel model = _request.Lora is { } lora
+            ? TrainingModel.LowRank(_request.ModelPath, lora, _modelOptions, team)
+            : TrainingModel.Full(_request.ModelPath, _modelOptions, team);
         using var trainer = new Trainer(model, _samples, Plan.Packing, options, team);
         if (_request.Resume)
             trainer.Resume(_note);
@@ -84,9 +87,9 @@ internal sealed class TrainingSession : IDisposable
 
     private static void Check(TrainRequest request)
     {
-        Positive(request.BatchTokens, "--batch-tokens");
+        Within(request.BatchTokens, 1, MostBatchTokens, "--batch-tokens");
         Positive(request.Sequence, "--sequence");
-        Positive(request.MicroBatchTokens, "--micro-batch-tokens");
+        Within(request.MicroBatchTokens, 1, MostBatchTokens, "--micro-batch-tokens");
         Positive(request.Steps, "--steps");
         Positive(request.Tokens, "--tokens");
         Positive(request.ThreadCount, "--threads");
@@ -103,6 +106,9 @@ internal sealed class TrainingSession : IDisposable
         int limits = (request.Epochs is null ? 0 : 1) + (request.Steps is null ? 0 : 1) + (request.Tokens is null ? 0 : 1) + (request.Hours is null ? 0 : 1);
         if (limits > 1)
             throw new BadRequestException("give one of --epochs, --steps, --tokens and --hours.");
+        request.Lora?.Validate();
+        if (request is { IsFull: false, MtpWeight: > 0 })
+            throw new BadRequestException("--mtp-weight: adapters leave the MTP head alone; --full trains it.");
         if (request.IsFull && !Directory.Exists(request.ModelPath))
             throw new BadRequestException($"--full trains a Hugging Face folder of float weights; {request.ModelPath} is none.");
     }
@@ -116,7 +122,7 @@ internal sealed class TrainingSession : IDisposable
     private static void Within(double? value, double least, double most, string flag)
     {
         if (value is { } given && !(given >= least && given <= most))
-            throw new BadRequestException(string.Create(CultureInfo.InvariantCulture, $"{flag}: expected {(least == 0 ? "0" : "above 0")} to {most:G}, found {given}."));
+            throw new BadRequestException(string.Create(CultureInfo.InvariantCulture, $"{flag}: expected {(least is 0 or 1 ? $"{least}" : "above 0")} to {most:0.######}, found {given}."));
     }
 
     // A folder that is somebody else's must not be filled, and a run must not be overwritten by another.
@@ -127,6 +133,8 @@ internal sealed class TrainingSession : IDisposable
             throw new BadRequestException($"--out {request.OutFolder}: the model that is read lies there; choose another folder.");
         if (File.Exists(request.OutFolder))
             throw new BadRequestException($"--out {request.OutFolder}: expected a folder, found a file.");
+        if (request.Resume)
+            new StateFolder(training).RequireSome();
         if (request.Resume || !Directory.Exists(request.OutFolder) || !Directory.EnumerateFileSystemEntries(request.OutFolder).Any())
             return;
         throw new BadRequestException(new StateFolder(training).Files().Count > 0
@@ -203,13 +211,14 @@ internal sealed class TrainingSession : IDisposable
             _request.LearningRate ?? (_request.IsFull ? 3e-4 : 2e-4),
             _request.WarmupSteps ?? (int)Math.Clamp((expected ?? long.MaxValue) * WarmupShare, 1, MostWarmupSteps),
             _request.DecayShare);
-        TrainingMemory memory = TrainingMemory.Estimate(_checkpoint.Config, _modelOptions, threadCount);
+        TrainingMemory full = TrainingMemory.Estimate(_checkpoint.Config, _modelOptions, threadCount);
+        TrainingMemory memory = _request.Lora is { } lora ? TrainingMemory.Estimate(_checkpoint, lora, _modelOptions, threadCount) : full;
         long trainedCount = memory.ParameterBytes / sizeof(float);
         return new TrainingPlan
         {
             ModelPath = _request.ModelPath,
             IsFull = _request.IsFull,
-            ParameterCount = trainedCount,
+            ParameterCount = full.ParameterBytes / sizeof(float),
             TrainedCount = trainedCount,
             Samples = _samples.Statistics,
             DroppedRowCount = packer.DroppedRowCount,
@@ -248,6 +257,7 @@ internal sealed class TrainingSession : IDisposable
         new("schedule", schedule.ToString()),
         new("optimizer", optimizer.ToString()),
         new("model", _modelOptions.ToString()),
+        new("adapter", _request.Lora is { } lora ? $"{lora with { Targets = [] }} {string.Join(' ', lora.Targets)}" : "none"),
         new("clip", _request.Clip.ToString("R", CultureInfo.InvariantCulture)),
         new("tier", IsaTier.Current.ToString()),
     ];

@@ -44,6 +44,8 @@ internal sealed partial class GradientGoldens
             goldens.CompareSteps(run);
         }
 
+        progress?.Report("adapters");
+        goldens.CompareAdapters();
         return goldens._results;
     }
 
@@ -56,7 +58,7 @@ internal sealed partial class GradientGoldens
         Add("loss", Math.Abs(loss.Mean - _info.Number("loss")), bound);
         double norm = Math.Sqrt(SquaredSum.Of(model.Store.Gradients, _team)), referenceNorm = _info.Number("grad_norm");
         Add("norm of the gradient, relative", Math.Abs(norm / referenceNorm - 1), _info.Number("tolerance", "gradient_rel_l2"));
-        CompareTensors(model.Parameters, "grads.safetensors", "");
+        CompareTensors(model.Parameters, "grads.safetensors", "", parameter => parameter.Name);
         if (_info.Has("loss_masked_first_half"))
         {
             TrainingBatch masked = BatchOf("input_ids", firstLabel: batch.RowCount / 2);
@@ -65,7 +67,7 @@ internal sealed partial class GradientGoldens
     }
 
     // Each parameter against the tensor of its name behind `prefix`; the worst of each kind of weight is a line.
-    private void CompareTensors(IReadOnlyList<Parameter> parameters, string file, string prefix)
+    private void CompareTensors(IReadOnlyList<Parameter> parameters, string file, string prefix, Func<Parameter, string> nameOf)
     {
         using GoldenTensors golden = GoldenTensors.Open(Path.Combine(_folder, file));
         double bound = _info.Number("tolerance", "gradient_rel_l2");
@@ -73,9 +75,9 @@ internal sealed partial class GradientGoldens
         int compared = 0;
         foreach (Parameter parameter in parameters)
         {
-            double value = Distance(golden, prefix + parameter.Name, parameter.Gradient.Span);
+            double value = Distance(golden, prefix + nameOf(parameter), parameter.Gradient.Span);
             compared++;
-            string kind = KindOf(parameter.Name);
+            string kind = prefix + KindOf(nameOf(parameter));
             if (!worst.TryGetValue(kind, out (double Value, string Name) known) || !(value <= known.Value))
                 worst[kind] = (double.IsNaN(value) ? double.PositiveInfinity : value, parameter.Name);
         }
