@@ -23,7 +23,7 @@ internal sealed class BenchLock : IDisposable
         catch (IOException error) when (File.Exists(path))
         {
             string holder = File.Exists(holderPath) ? File.ReadAllText(holderPath).Trim() : "unknown";
-            throw new IOException($"Another benchmark is running ({holder}), and two would measure each other: wait for it, or stop it. Lock: {path}", error);
+            throw new IOException($"Another benchmark or training is running ({holder}), and two would disturb each other: wait for it, or stop it. Lock: {path}", error);
         }
 
         try
