@@ -1,3 +1,5 @@
+using Qian.Inference.Runtime;
+
 namespace Qian.Inference;
 
 // How one request picks its tokens. Every field may be null, "not set", so that a request, the preset of the checkpoint,
@@ -70,6 +72,12 @@ public sealed record SamplingOptions
     /// <summary>Thinking tokens after which thinking is closed with a short sentence and the answer begins. Not set: no limit.</summary>
     public int? ThinkingBudget { get; init; }
 
+    /// <summary>
+    /// Tokens to guess ahead per pass, 0 to 15; 0 guesses none. Not set: chosen live from what guessing brings and costs. It
+    /// changes the speed, never the tokens.
+    /// </summary>
+    public int? DraftTokens { get; init; }
+
     /// <summary>Generate on past the model's end of text. Default false.</summary>
     public bool? IgnoreEos { get; init; }
 
@@ -126,6 +134,7 @@ public sealed record SamplingOptions
         StopTokenIds = StopTokenIds ?? lower.StopTokenIds,
         LogProbs = LogProbs ?? lower.LogProbs,
         ThinkingBudget = ThinkingBudget ?? lower.ThinkingBudget,
+        DraftTokens = DraftTokens ?? lower.DraftTokens,
         IgnoreEos = IgnoreEos ?? lower.IgnoreEos,
     };
 
@@ -144,6 +153,7 @@ public sealed record SamplingOptions
         Require(nameof(MaxTokens), MaxTokens, 1, int.MaxValue);
         Require(nameof(LogProbs), LogProbs, 0, MaxLogProbs);
         Require(nameof(ThinkingBudget), ThinkingBudget, 0, int.MaxValue);
+        Require(nameof(DraftTokens), DraftTokens, 0, DraftSlot.MaxDepth);
         Dry?.Validate();
         foreach ((int tokenId, float bias) in LogitBias ?? new Dictionary<int, float>())
         {

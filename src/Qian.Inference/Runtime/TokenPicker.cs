@@ -59,6 +59,9 @@ internal sealed class TokenPicker
         return new GeneratedToken(id, text, finish, logProbs.LogProbOf(id), Alternatives(logProbs));
     }
 
+    // Tokens that may still be picked, `tokenCount` tokens into the timeline.
+    public int RemainingCount(int tokenCount) => Math.Min(_contextLength - tokenCount, (_options.MaxTokens ?? int.MaxValue) - _pickedCount);
+
     private FinishReason? EndOf(int id, int tokenCount)
     {
         // The token that ends a turn is not text.
