@@ -34,7 +34,7 @@ internal static class ChatVerb
         command.SetAction(async (parsed, cancellation) =>
         {
             SamplingOptions options = sampling.Options(parsed);
-            using Engine engine = model.Load(parsed, cancellation);
+            using Engine engine = model.Load(parsed, options.DraftTokens != 0, cancellation);
             using var talk = new Talk(engine, options, new ChatSettings { System = parsed.GetValue(system), Think = !parsed.GetValue(noThink) });
             // Without a tokenizer there is nothing to talk with: said now, not after the first message.
             _ = engine.Tokenizer;

@@ -31,7 +31,7 @@ internal static class RunVerb
             string text = ids is null ? ReadPrompt(parsed.GetValue(prompt), cancellation) : "";
             int[]? promptIds = ids is null ? null : SamplingFlags.ParseIds(ids, "--tokens");
             long start = Stopwatch.GetTimestamp();
-            using Engine engine = model.Load(parsed, cancellation);
+            using Engine engine = model.Load(parsed, options.DraftTokens != 0, cancellation);
             var report = new RunReport(start, parsed.GetValue(json));
             if (promptIds is not null)
                 await Continue(engine.NewSession(), promptIds, options, printIds: true, report, cancellation);
@@ -63,6 +63,7 @@ internal static class RunVerb
                 {
                     progress.Dispose();
                     report.Token();
+                    report.Drafts(token.DraftedCount, token.AcceptedCount);
                     if (printIds)
                         report.Id(token.Id);
                     else
@@ -86,7 +87,12 @@ internal static class RunVerb
             {
                 progress.Dispose();
                 report.Token(delta.TokenCount);
-                report.PromptTokens = delta.Usage?.PromptTokens ?? report.PromptTokens;
+                if (delta.Usage is { } usage)
+                {
+                    report.PromptTokens = usage.PromptTokens;
+                    report.Drafts(usage.DraftedTokens, usage.AcceptedTokens);
+                }
+
                 report.Reasoning(delta.Reasoning);
                 report.Text(delta.Text);
                 if (delta.Finish is { } finish)

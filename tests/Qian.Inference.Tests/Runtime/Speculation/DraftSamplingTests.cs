@@ -14,8 +14,8 @@ public sealed class DraftSamplingTests(DraftModels models) : IClassFixture<Draft
 
     private static SamplingOptions Options(ulong seed, int draftTokens) => new()
     {
-        Temperature = 1, TopK = 0, TopP = 0.98f, PresencePenalty = 0.3f, Seed = seed, MaxTokens = TokenCount, IgnoreEos = true, DraftTokens = draftTokens,
-        LogitBias = s_alphabet.ToDictionary(token => token, token => 60f + 0.4f * token),
+        Temperature = 3, TopK = 0, TopP = 0.98f, PresencePenalty = 0.3f, Seed = seed, MaxTokens = TokenCount, IgnoreEos = true, DraftTokens = draftTokens,
+        LogitBias = s_alphabet.ToDictionary(token => token, _ => 120f),
     };
 
     [Fact]
