@@ -193,10 +193,11 @@ internal sealed class DraftPolicy
         }
     }
 
-    // Quick to believe less, slow to believe more: what disturbs a pass only ever makes it longer.
+    // Quick to believe less, slow to believe more: what disturbs a pass (code compiled for the first time, other programs) only
+    // ever makes it longer.
     private static void Average(ref double average, double seconds)
     {
-        if (average == 0)
+        if (average == 0 || seconds < 0.7 * average)
             average = seconds;
         else
             average += (seconds < average ? 0.4 : 0.1) * (seconds - average);

@@ -57,6 +57,22 @@ public sealed class DraftPolicyTests
     }
 
     [Fact]
+    public void OneSlowPassIsForgottenWithTheNextQuickOne()
+    {
+        var policy = new DraftPolicy(32);
+        policy.ObservePass(1, 3, 50);
+        Assert.Equal(50, policy.PassSeconds(1, 3));
+        policy.ObservePass(1, 3, 1.2);
+        Assert.Equal(1.2, policy.PassSeconds(1, 3));
+        policy.ObservePass(1, 3, 50);
+        Assert.InRange(policy.PassSeconds(1, 3), 1.2, 6.1);
+        // What was not measured lies between what was.
+        policy.ObservePass(1, 1, 1);
+        Assert.InRange(policy.PassSeconds(1, 2), 1, policy.PassSeconds(1, 3));
+        Assert.InRange(policy.PassSeconds(1, 8), policy.PassSeconds(1, 3), 100);
+    }
+
+    [Fact]
     public void ARequestsOwnDepthIsKept()
     {
         DraftPolicy policy = Policy(rowShare: 1, draftShare: 0.5);
