@@ -56,7 +56,7 @@ internal sealed partial class Benchmark
         private readonly LogitRow[] _rows;
         private readonly int[] _run;
         private readonly Random _dice = new(20260402);
-        private Timeline _timeline;
+        private readonly Timeline _timeline;
 
         public DraftRun(Benchmark bench, int draftCount)
         {
@@ -69,7 +69,11 @@ internal sealed partial class Benchmark
             _rows = new LogitRow[1 + draftCount];
             for (int i = 0; i <= draftCount; i++)
                 _rows[i] = new LogitRow(_state, i);
+            // Made-up tokens for as far as a burst goes: which they are costs nothing.
             _timeline = new Timeline(_state);
+            for (int i = 0; i < DraftDepth + DraftRoom; i++)
+                _timeline.Append(bench._tokens[i % bench._tokens.Length]);
+            _generations.Add(new Generation(_timeline, CancellationToken.None, drafts: _slot));
             Rewind();
         }
 
@@ -79,7 +83,6 @@ internal sealed partial class Benchmark
             _bench._cancellation.ThrowIfCancellationRequested();
             if (_state.TokenCount >= DraftDepth + BurstTokens)
                 Rewind();
-            _slot.Begin(_timeline.AllTokens, _draftCount, hasMtp: true);
             _slot.Source = DraftSource.Mtp;
             _slot.Count = _draftCount;
             _drafter.Draft(_generations);
@@ -96,8 +99,6 @@ internal sealed partial class Benchmark
             while (right < _draftCount && _dice.NextDouble() < s_acceptance[right])
                 right++;
             network.Commit(batch.Segments[0], 1 + right);
-            _timeline.Append(_run.AsSpan(1, right));
-            _timeline.Append(_bench._tokens[right]);
             _drafter.Keep(batch.Segments[0], 1 + right);
         }
 
@@ -112,11 +113,6 @@ internal sealed partial class Benchmark
         {
             _state.TokenCount = DraftDepth;
             _state.MtpCount = DraftDepth;
-            _timeline = new Timeline(_state);
-            for (int i = 0; i <= DraftDepth; i++)
-                _timeline.Append(_bench._tokens[i % _bench._tokens.Length]);
-            _generations.Clear();
-            _generations.Add(new Generation(_timeline, CancellationToken.None, drafts: _slot));
         }
     }
 }
