@@ -14,7 +14,14 @@ public sealed class DraftSamplingTests(DraftModels models) : IClassFixture<Draft
 
     private static SamplingOptions Options(ulong seed, int draftTokens) => new()
     {
-        Temperature = 3, TopK = 0, TopP = 0.98f, PresencePenalty = 0.3f, Seed = seed, MaxTokens = TokenCount, IgnoreEos = true, DraftTokens = draftTokens,
+        Temperature = 3,
+        TopK = 0,
+        TopP = 0.98f,
+        PresencePenalty = 0.3f,
+        Seed = seed,
+        MaxTokens = TokenCount,
+        IgnoreEos = true,
+        DraftTokens = draftTokens,
         LogitBias = s_alphabet.ToDictionary(token => token, _ => 120f),
     };
 
