@@ -107,7 +107,10 @@ internal static unsafe partial class ActivationQuantizer
         destination[width] = scale * (first + second);
         destination[2 * width] = scale * first;
         destination[3 * width] = scale * second;
-        int* steps = (int*)destination + 4 * width;
+        int* biases = (int*)destination + ActivationTiles.FirstBias * width;
+        biases[0] = -ActivationTiles.Bias * first;
+        biases[width] = -ActivationTiles.Bias * second;
+        int* steps = (int*)destination + ActivationTiles.FirstStep * width;
         for (int step = 0; step < 8; step++)
             steps[step * width] = dwords[step];
     }

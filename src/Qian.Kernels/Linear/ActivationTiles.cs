@@ -4,12 +4,18 @@ namespace Qian.Kernels;
 /// Activations rounded to 8 bits, in the order in which the integer kernels read them. A tile holds up to <see cref="Width"/>
 /// rows of x (the columns of the product); for each group of 32 values of K it stores, [w] meaning one entry per tile row:
 ///   float scale[w], float sum[w] (scale times the sum of the 32 integers), float first[w], second[w] (the same of either 16),
+///   int firstBias[w], secondBias[w] (-32 times the sum of either 16 integers: what weights stored 32 too high add too much),
 ///   then 8 steps of dword[w], each dword 4 neighbouring integers.
 /// A row's entries depend on that row alone, so the number of rows in a call never shows in a result.
 /// </summary>
 internal readonly unsafe struct ActivationTiles
 {
-    public const int GroupDwords = 4 + 8;
+    // The entries of a group, in units of w dwords.
+    public const int Scale = 0, Sum = 1, FirstSum = 2, FirstBias = 4, FirstStep = 6;
+    public const int GroupDwords = FirstStep + 8;
+
+    // See FirstBias.
+    public const int Bias = 32;
 
     private readonly byte* _data;
     private readonly long _tileBytes;
@@ -33,6 +39,9 @@ internal readonly unsafe struct ActivationTiles
         };
         _tileBytes = (long)Width * GroupCount * GroupDwords * sizeof(float);
     }
+
+    // From a full tile to the next.
+    public long TileBytes => _tileBytes;
 
     public int TileCount => (RowCount + Width - 1) / Width;
 

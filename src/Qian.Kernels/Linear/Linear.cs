@@ -23,7 +23,7 @@ public static unsafe partial class Linear
     /// <exception cref="ArgumentException">Shapes do not match, or the scratch is too small.</exception>
     public static void Project(
         FloatView x, int xStride, int rowCount, ReadOnlySpan<Projection> projections, LinearScratch scratch, bool exact, ThreadTeam team) =>
-        Project(IsaTier.Current, x, xStride, rowCount, projections, scratch, exact, team);
+        Project(IsaTier.Products, x, xStride, rowCount, projections, scratch, exact, team);
 
     [SkipLocalsInit]
     internal static void Project(
@@ -33,6 +33,9 @@ public static unsafe partial class Linear
             return;
         int columnCount = projections[0].Weight.ColumnCount;
         bool rounds = Check(x, xStride, rowCount, projections, scratch, exact, columnCount);
+        bool emits = isa == Isa.Vnni;
+        if (emits)
+            isa = Isa.Avx512;
 
         ActivationTiles tiles = default;
         if (rounds)
@@ -46,13 +49,16 @@ public static unsafe partial class Linear
         int chunkRows = RowsPerChunk(projections, team.ThreadCount);
         for (int i = 0; i < projections.Length; i++)
         {
+            var weight = new WeightRows(projections[i].Weight);
+            bool isFloat = exact || !WeightFormat.IsQuantized(weight.Type);
             parts[i] = new Part
             {
-                Weight = new WeightRows(projections[i].Weight),
+                Weight = weight,
                 Output = projections[i].Output.Pointer,
                 OutputStride = projections[i].OutputStride,
                 FirstChunk = chunkCount,
-                IsFloat = exact || !WeightFormat.IsQuantized(projections[i].Weight.Type),
+                IsFloat = isFloat,
+                Emitted = emits && !isFloat && EmittedDot.Prepare(weight.DotKind, tiles),
             };
             chunkCount += (projections[i].Weight.RowCount + chunkRows - 1) / chunkRows;
         }
@@ -116,6 +122,7 @@ public static unsafe partial class Linear
         public long OutputStride;
         public int FirstChunk;
         public bool IsFloat;
+        public bool Emitted;
     }
 
     private struct Job : IChunkedJob

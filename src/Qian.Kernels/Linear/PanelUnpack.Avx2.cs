@@ -65,20 +65,16 @@ internal static unsafe class PanelUnpackAvx2
         }
     }
 
-    // value = d * scale * (quant - 32): the 32 goes into an offset per 16 columns.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void SignedScales(byte* head, int groupCount, in UnpackedBlock block)
     {
         for (int half = 0; half < 16; half += 8)
         {
-            Vector256<float> d = HalvesAt(head + 2 * half);
-            Vector256<float> bias = d * -32f;
-            for (int g = half; g < half + 16 * groupCount; g += 16)
-                d.Store(block.Scales + g);
+            HalvesAt(head + 2 * half).Store(block.Scales + half);
             for (int s = half; s < half + 32 * groupCount; s += 16)
             {
                 Vector256<int> scale = Avx2.ConvertToVector256Int32((sbyte*)head + 32 + s);
-                (bias * Vector256.ConvertToSingle(scale)).Store(block.Offsets + s);
+                Vector256.ConvertToSingle(scale).Store(block.Offsets + s);
                 (scale << 16 | scale & Vector256.Create(0xffff)).Store(block.RunScales + s);
             }
         }

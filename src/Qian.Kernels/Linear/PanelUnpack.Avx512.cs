@@ -5,7 +5,7 @@ using System.Runtime.Intrinsics.X86;
 namespace Qian.Kernels;
 
 /// <summary>A block of the packed layout into <see cref="UnpackedBlock"/>, 16 rows to a register.</summary>
-internal static unsafe class PanelUnpackAvx512
+internal static unsafe partial class PanelUnpackAvx512
 {
     public static void Unpack(in WeightRows weight, int panel, int blockIndex, int groupCount, in UnpackedBlock block)
     {
@@ -62,18 +62,14 @@ internal static unsafe class PanelUnpackAvx512
         }
     }
 
-    // value = d * scale * (quant - 32): the 32 goes into an offset per 16 columns.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void SignedScales(byte* head, int groupCount, in UnpackedBlock block)
     {
-        Vector512<float> d = HalvesAt(head);
-        Vector512<float> bias = d * -32f;
-        for (int g = 0; g < groupCount; g++)
-            d.Store(block.Scales + 16 * g);
+        HalvesAt(head).Store(block.Scales);
         for (int s = 0; s < 2 * groupCount; s++)
         {
             Vector512<int> scale = Avx512F.ConvertToVector512Int32(Vector128.Load((sbyte*)head + 32 + 16 * s));
-            (bias * Vector512.ConvertToSingle(scale)).Store(block.Offsets + 16 * s);
+            Vector512.ConvertToSingle(scale).Store(block.Offsets + 16 * s);
             (scale << 16 | scale & Vector512.Create(0xffff)).Store(block.RunScales + 16 * s);
         }
     }

@@ -1,0 +1,54 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
+
+namespace Qian.Kernels;
+
+// For the emitted kernels, which multiply whole bytes: no planes of nibbles. What is stored as bytes already is used where it lies.
+internal static unsafe partial class PanelUnpackAvx512
+{
+    // Returns where the block's quants are.
+    public static byte* UnpackBytes(in WeightRows weight, int panel, int blockIndex, int groupCount, in UnpackedBlock block)
+    {
+        PanelLayout layout = weight.Layout;
+        byte* start = weight.Data + panel * layout.PanelBytes;
+        byte* head = start + (long)blockIndex * layout.HeadBlockBytes;
+        byte* quants = start + layout.HeadBytes + (long)blockIndex * PanelLayout.BlockGroups * layout.QuantGroupBytes;
+        switch (layout.Type)
+        {
+            case WeightType.Q8_0:
+                Halves(head, groupCount, -128, block);
+                Prefetch(quants, groupCount * layout.QuantGroupBytes);
+                return quants;
+            case WeightType.IQ4_NL:
+                Halves(head, groupCount, -128, block);
+                DenseBytes(quants, groupCount, block.Quants);
+                return block.Quants;
+            case WeightType.IQ4_XS:
+                ScalesOffBy32(head, groupCount, block);
+                DenseBytes(quants, groupCount, block.Quants);
+                return block.Quants;
+            default:
+                Unpack(weight, panel, blockIndex, groupCount, block);
+                return block.Quants;
+        }
+    }
+
+    // Levels + 128.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void DenseBytes(byte* source, int groupCount, byte* destination)
+    {
+        Vector512<byte> levels = Quadruple(DenseCentre.Table.AsByte() ^ Vector128.Create((byte)0x80));
+        Vector512<byte> low = Vector512.Create((byte)15);
+        for (int g = 0; g < groupCount; g++, destination += 256)
+        {
+            Prefetch(source, 256);
+            for (int i = 0; i < 4; i++, source += 64, destination += 64)
+            {
+                Vector512<byte> q = Vector512.Load(source);
+                Avx512BW.Shuffle(levels, q & low).Store(destination);
+                Avx512BW.Shuffle(levels, Right(q, 4) & low).Store(destination + 256);
+            }
+        }
+    }
+}
