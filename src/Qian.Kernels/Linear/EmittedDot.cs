@@ -87,7 +87,7 @@ internal static unsafe class EmittedDot
             Accumulators = acc,
             GroupCount = groupCount,
             TileCount = tileCount,
-            TileGapBytes = tiles.TileBytes - width * sizeof(float),
+            TileGapBytes = tiles.TileBytes(group) - width * sizeof(float),
         };
         ((delegate* unmanaged<Arguments*, void>)s_codes[Index(FormOf(kind), width, panelCount)])(&arguments);
     }

@@ -13,7 +13,6 @@ public static unsafe partial class Linear
     // Bytes of activations that should stay in the second cache while a chunk's panels pass.
     private const long TileCacheBytes = 640 << 10;
 
-    private const int MaxPanels = ChunkRows / PanelLayout.PanelRows;
     private const int PanelFloats = MaxTileColumns * PanelLayout.PanelRows;
 
     // Panels that the emitted code takes at once.
@@ -22,11 +21,11 @@ public static unsafe partial class Linear
     [SkipLocalsInit]
     private static void IntegerRows(Isa isa, Part* part, int first, int end, in ActivationTiles tiles)
     {
-        byte* memory = stackalloc byte[PanelsAtOnce * UnpackedBlock.Bytes + MaxPanels * PanelFloats * sizeof(float) + 64];
-        memory = (byte*)((nint)memory + 63 & -64);
-        float* acc = (float*)(memory + PanelsAtOnce * UnpackedBlock.Bytes);
         int panel = first / PanelLayout.PanelRows;
         int panelCount = (end - first + PanelLayout.PanelRows - 1) / PanelLayout.PanelRows;
+        byte* memory = stackalloc byte[PanelsAtOnce * UnpackedBlock.Bytes + panelCount * PanelFloats * sizeof(float) + 64];
+        memory = (byte*)((nint)memory + 63 & -64);
+        float* acc = (float*)(memory + PanelsAtOnce * UnpackedBlock.Bytes);
         int blockCount = (part->Weight.ColumnCount + PanelLayout.BlockColumns - 1) / PanelLayout.BlockColumns;
 
         int reach = MaxTileColumns / tiles.Width;
