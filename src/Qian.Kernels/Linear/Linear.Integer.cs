@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics.X86;
 
 namespace Qian.Kernels;
 
@@ -43,7 +44,12 @@ public static unsafe partial class Linear
                 if (part->Emitted)
                 {
                     for (; p < panelCount; p += PanelsAtOnce)
-                        PanelsEmitted(part->Weight, panel + p, Math.Min(PanelsAtOnce, panelCount - p), memory, tiles, span, acc + p * PanelFloats);
+                    {
+                        // While these panels compute, those that follow come into the second cache.
+                        int next = p + PanelsAtOnce < panelCount ? p + PanelsAtOnce : 0;
+                        var ahead = new Ahead(panel + next, Math.Min(PanelsAtOnce, panelCount - next), next == 0 ? span.EndBlock - span.FirstBlock : 0);
+                        PanelsEmitted(part->Weight, panel + p, Math.Min(PanelsAtOnce, panelCount - p), ahead, memory, tiles, span, acc + p * PanelFloats);
+                    }
                 }
 
                 for (; p < panelCount; p++)
@@ -58,8 +64,9 @@ public static unsafe partial class Linear
         }
     }
 
-    private static void PanelsEmitted(in WeightRows weight, int panel, int panelCount, byte* memory, in ActivationTiles tiles, in TileSpan span, float* acc)
+    private static void PanelsEmitted(in WeightRows weight, int panel, int panelCount, in Ahead ahead, byte* memory, in ActivationTiles tiles, in TileSpan span, float* acc)
     {
+        bool fetches = weight.IsPacked && span.EndTile - span.FirstTile > 1;
         byte** quants = stackalloc byte*[PanelsAtOnce];
         for (int block = span.FirstBlock; block < span.EndBlock; block++)
         {
@@ -74,7 +81,28 @@ public static unsafe partial class Linear
                     RowInterleaving.Unpack(weight, (panel + i) * PanelLayout.PanelRows, block * PanelLayout.BlockGroups, count, wholeBytes: true, unpacked);
             }
 
+            if (fetches)
+                Fetch(weight, ahead, block);
             EmittedDot.Tiles(weight.DotKind, new UnpackedBlock(memory), quants[0], quants[panelCount - 1], panelCount, tiles, span.FirstTile, span.EndTile, block * PanelLayout.BlockGroups, count, acc);
+        }
+    }
+
+    // Asks for the block of the panels ahead.
+    private static void Fetch(in WeightRows weight, in Ahead ahead, int block)
+    {
+        PanelLayout layout = weight.Layout;
+        block += ahead.Blocks;
+        if (block >= layout.BlockCount)
+            return;
+        for (int i = 0; i < ahead.PanelCount; i++)
+        {
+            byte* panel = weight.Data + (ahead.Panel + i) * layout.PanelBytes;
+            byte* head = panel + (long)block * layout.HeadBlockBytes;
+            byte* quants = panel + layout.HeadBytes + (long)block * PanelLayout.BlockGroups * layout.QuantGroupBytes;
+            for (int at = 0; at < layout.HeadBlockBytes; at += 64)
+                Sse.Prefetch1(head + at);
+            for (int at = 0; at < PanelLayout.BlockGroups * layout.QuantGroupBytes; at += 64)
+                Sse.Prefetch1(quants + at);
         }
     }
 
@@ -138,4 +166,7 @@ public static unsafe partial class Linear
     {
         public int GroupsIn(int block, int columnCount) => Math.Min(PanelLayout.BlockGroups, columnCount / PanelLayout.GroupColumns - block * PanelLayout.BlockGroups);
     }
+
+    // The panels to come, and how many blocks further on.
+    private readonly record struct Ahead(int Panel, int PanelCount, int Blocks);
 }
