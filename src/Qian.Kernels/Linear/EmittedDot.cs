@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 using Iced.Intel;
 using Qian.Kernels.Native;
@@ -10,7 +11,8 @@ namespace Qian.Kernels;
 /// The products of <see cref="IntegerDotAvx512"/> as machine code around vpdpbusd, which .NET does not offer 512 bits wide: four byte products and their sum
 /// in one instruction, two of them per cycle. One or two panels x up to 4 columns in registers; either half of a group has its own integer sums, so that
 /// enough chains run side by side. The integer sums are exact and the float operations those of the C# form in its order, so both give the same
-/// bits and either may stand in for the other. One call walks all tiles of one width against a block.
+/// bits and either may stand in for the other. One call walks all tiles of one width against a block. For few columns there is a second kind of variant
+/// that takes the weights apart in registers, straight from the packed layout.
 /// </summary>
 internal static unsafe class EmittedDot
 {
@@ -19,12 +21,12 @@ internal static unsafe class EmittedDot
 
     private const int VectorBytes = PanelLayout.StepBytes;
     private const int HalfSteps = 4;
-    private const int WidthCount = 4, PanelChoices = 2;
+    private const int FormCount = (int)Form.Halves + 1, SourceCount = (int)Source.Levels + 1, WidthCount = 4, PanelChoices = 2;
 
     // Integer sums, float sums, weights, one broadcast, three for the end of a group.
     private const int VectorsOfFourColumns = 2 * 8 + 8 + 2 + 1 + 3;
 
-    private static readonly nint[] s_codes = new nint[Enum.GetValues<Form>().Length * WidthCount * PanelChoices];
+    private static readonly nint[] s_codes = new nint[FormCount * SourceCount * WidthCount * PanelChoices];
     private static readonly Lock s_emitting = new();
 
     private enum Form
@@ -39,8 +41,23 @@ internal static unsafe class EmittedDot
         Halves,
     }
 
+    // What the code reads: bytes in the first cache, or groups of the packed layout from wherever they are.
+    private enum Source
+    {
+        Bytes,
+        PackedBytes,
+
+        // 4-bit parts of steps s and s + 4 share a byte.
+        Nibbles,
+        NibblesAndBits,
+        NibblesAndPairs,
+
+        // Nibbles are indices of a table.
+        Levels,
+    }
+
     /// <summary>The CPU has the instruction and the system let the code be made.</summary>
-    public static bool IsAvailable { get; } = IsSupported && Code(Form.Whole, 1, 1) != 0;
+    public static bool IsAvailable { get; } = IsSupported && Code(Form.Whole, Source.Bytes, 1, 1) != 0;
 
     /// <summary>Whether the CPU multiplies bytes in 512-bit registers, and the system saves them.</summary>
     internal static bool IsSupported
@@ -54,42 +71,59 @@ internal static unsafe class EmittedDot
     }
 
     // Makes the code that tiles like these need, which allocates, before the threads want it. False where the system refuses it.
-    public static bool Prepare(DotKind kind, in ActivationTiles tiles)
+    public static bool Prepare(in WeightRows weight, in ActivationTiles tiles)
     {
-        Form form = FormOf(kind);
+        Form form = FormOf(weight.DotKind);
         int first = tiles.WidthOf(0), last = tiles.WidthOf(tiles.TileCount - 1);
-        return Code(form, first, 1) != 0 && Code(form, first, 2) != 0 && Code(form, last, 1) != 0 && Code(form, last, 2) != 0;
+        if (TakesPacked(weight, tiles))
+            return Code(form, SourceOf(weight.Type), first, 1) != 0;
+        return Code(form, Source.Bytes, first, 1) != 0 && Code(form, Source.Bytes, first, 2) != 0
+            && Code(form, Source.Bytes, last, 1) != 0 && Code(form, Source.Bytes, last, 2) != 0;
     }
 
-    // One block of panelCount panels against the tiles from first to end; what Prepare made must cover them. quants[1] counts only with two panels.
-    public static void Tiles(
-        DotKind kind, in UnpackedBlock block, byte* firstQuants, byte* secondQuants, int panelCount, in ActivationTiles tiles, int first, int end, int group, int groupCount, float* acc)
+    // A single tile meets every weight once: unpacking to memory would only cost.
+    public static bool TakesPacked(in WeightRows weight, in ActivationTiles tiles) => tiles.TileCount == 1 && weight.IsPacked;
+
+    // One packed block of one panel against the only tile.
+    public static void Packed(in WeightRows weight, in UnpackedBlock head, byte* quants, in ActivationTiles tiles, int group, int groupCount, float* acc)
     {
+        Source source = SourceOf(weight.Type);
+        byte* table = stackalloc byte[VectorBytes];
+        if (source == Source.Levels)
+            PanelUnpackAvx512.Levels(weight.Type).Store(table);
+        Run(Code(FormOf(weight.DotKind), source, tiles.WidthOf(0), 1), head, quants, table, tiles, 0, 1, group, groupCount, acc);
+    }
+
+    // One block of one or two panels, as bytes, against the tiles from first to end.
+    public static void Tiles(
+        in WeightRows weight, in UnpackedBlock block, byte* firstQuants, byte* secondQuants, int panelCount, in ActivationTiles tiles, int first, int end, int group, int groupCount, float* acc)
+    {
+        Form form = FormOf(weight.DotKind);
         int fullCount = end - first;
-        if (tiles.WidthOf(end - 1) != tiles.Width)
+        int lastWidth = tiles.WidthOf(end - 1);
+        if (lastWidth != tiles.Width)
             fullCount--;
         if (fullCount > 0)
-            Run(kind, block, firstQuants, secondQuants, panelCount, tiles, first, fullCount, group, groupCount, acc);
+            Run(Code(form, Source.Bytes, tiles.Width, panelCount), block, firstQuants, secondQuants, tiles, first, fullCount, group, groupCount, acc);
         if (fullCount < end - first)
-            Run(kind, block, firstQuants, secondQuants, panelCount, tiles, end - 1, 1, group, groupCount, acc + (long)fullCount * tiles.Width * PanelLayout.PanelRows);
+            Run(Code(form, Source.Bytes, lastWidth, panelCount), block, firstQuants, secondQuants, tiles, end - 1, 1, group, groupCount, acc + (long)fullCount * tiles.Width * PanelLayout.PanelRows);
     }
 
     private static void Run(
-        DotKind kind, in UnpackedBlock block, byte* firstQuants, byte* secondQuants, int panelCount, in ActivationTiles tiles, int tile, int tileCount, int group, int groupCount, float* acc)
+        nint code, in UnpackedBlock block, byte* firstQuants, byte* second, in ActivationTiles tiles, int tile, int tileCount, int group, int groupCount, float* acc)
     {
-        int width = tiles.WidthOf(tile);
         var arguments = new Arguments
         {
             FirstQuants = firstQuants,
-            SecondQuants = secondQuants,
+            Second = second,
             Scales = block.Scales,
             X = tiles.Group(tile, group),
             Accumulators = acc,
             GroupCount = groupCount,
             TileCount = tileCount,
-            TileGapBytes = tiles.TileBytes(group) - width * sizeof(float),
+            TileGapBytes = tiles.TileBytes(group) - tiles.WidthOf(tile) * sizeof(float),
         };
-        ((delegate* unmanaged<Arguments*, void>)s_codes[Index(FormOf(kind), width, panelCount)])(&arguments);
+        ((delegate* unmanaged<Arguments*, void>)code)(&arguments);
     }
 
     private static Form FormOf(DotKind kind) => kind switch
@@ -99,17 +133,28 @@ internal static unsafe class EmittedDot
         _ => Form.Whole,
     };
 
-    private static int Index(Form form, int width, int panelCount) => ((int)form * WidthCount + int.Log2(width)) * PanelChoices + panelCount - 1;
-
-    private static nint Code(Form form, int width, int panelCount)
+    private static Source SourceOf(WeightType type) => type switch
     {
-        ref nint code = ref s_codes[Index(form, width, panelCount)];
-        if (Volatile.Read(ref code) != 0)
-            return code;
+        WeightType.Q4_K or WeightType.Q4_0 => Source.Nibbles,
+        WeightType.Q5_K => Source.NibblesAndBits,
+        WeightType.Q6_K => Source.NibblesAndPairs,
+        WeightType.Q8_0 => Source.PackedBytes,
+        _ => Source.Levels,
+    };
+
+    private static nint Code(Form form, Source source, int width, int panelCount)
+    {
+        int index = (((int)form * SourceCount + (int)source) * WidthCount + int.Log2(width)) * PanelChoices + panelCount - 1;
+        ref nint code = ref s_codes[index];
+        return Volatile.Read(ref code) != 0 ? code : Emit(ref code, form, source, width, panelCount);
+    }
+
+    private static nint Emit(ref nint code, Form form, Source source, int width, int panelCount)
+    {
         lock (s_emitting)
         {
             if (code == 0)
-                Volatile.Write(ref code, (nint)new Emitter(form, width, panelCount).Emit());
+                Volatile.Write(ref code, (nint)new Emitter(form, source, width, panelCount).Emit());
             return code;
         }
     }
@@ -121,13 +166,14 @@ internal static unsafe class EmittedDot
         private readonly AssemblerRegister64 _argument = MachineCode.Argument, _scales = r11, _x = r8, _acc = r9, _groups = r10;
         private readonly AssemblerRegister64[] _quants = [rax, rdx];
         private readonly Form _form;
+        private readonly Source _source;
         private readonly int _width, _panelCount, _columnCount;
-        private readonly AssemblerRegisterZMM[] _integers, _floats, _weights, _spare;
-        private readonly AssemblerRegisterZMM _broadcast;
+        private readonly AssemblerRegisterZMM[] _integers, _floats, _weights, _planes, _spare;
+        private readonly AssemblerRegisterZMM _broadcast, _low, _bits;
 
-        public Emitter(Form form, int width, int panelCount)
+        public Emitter(Form form, Source source, int width, int panelCount)
         {
-            (_form, _width, _panelCount) = (form, width, panelCount);
+            (_form, _source, _width, _panelCount) = (form, source, width, panelCount);
             AssemblerRegisterZMM[] vectors = MachineCode.Vectors;
             _columnCount = Math.Min(width, vectors.Length >= VectorsOfFourColumns ? 4 : 2);
             int sums = panelCount * _columnCount;
@@ -136,17 +182,23 @@ internal static unsafe class EmittedDot
             _weights = vectors[(3 * sums)..(3 * sums + panelCount)];
             _broadcast = vectors[3 * sums + panelCount];
             _spare = vectors[(3 * sums + panelCount + 1)..];
+            // Packed sources serve one panel, which leaves registers for them.
+            if (source > Source.PackedBytes)
+                (_low, _bits, _planes) = (_spare[3], _spare[4], _spare[5..7]);
+            else
+                _planes = [];
         }
 
         public void* Emit()
         {
             Label pass = _code.CreateLabel(), group = _code.CreateLabel();
             Label tile = _code.CreateLabel();
+            Constants();
             _code.Label(ref tile);
             _code.mov(Field(nameof(Arguments.PassCount)), _width / _columnCount);
             _code.Label(ref pass);
             _code.mov(_quants[0], Field(nameof(Arguments.FirstQuants)));
-            _code.mov(_quants[1], Field(nameof(Arguments.SecondQuants)));
+            _code.mov(_quants[1], Field(nameof(Arguments.Second)));
             _code.mov(_scales, Field(nameof(Arguments.Scales)));
             _code.mov(_x, Field(nameof(Arguments.X)));
             _code.mov(_acc, Field(nameof(Arguments.Accumulators)));
@@ -157,8 +209,8 @@ internal static unsafe class EmittedDot
             Products();
             for (int panel = 0; panel < _panelCount; panel++)
                 AddGroup(panel);
-            _code.add(_quants[0], 2 * HalfSteps * VectorBytes);
-            _code.add(_quants[1], 2 * HalfSteps * VectorBytes);
+            for (int panel = 0; panel < _panelCount; panel++)
+                _code.add(_quants[panel], GroupBytes);
             _code.add(_scales, _form == Form.Whole ? VectorBytes : 2 * VectorBytes);
             _code.add(_x, ActivationTiles.GroupDwords * _width * sizeof(float));
             _code.dec(_groups);
@@ -210,13 +262,15 @@ internal static unsafe class EmittedDot
                 }
             }
 
+            if (_source != Source.Bytes)
+                FetchAndLoadPlanes();
             for (int step = 0; step < HalfSteps; step++)
             {
                 for (int half = 0; half < 2; half++)
                 {
                     int at = half * HalfSteps + step;
                     for (int panel = 0; panel < _panelCount; panel++)
-                        _code.vmovdqu32(_weights[panel], __zmmword_ptr[_quants[panel] + at * VectorBytes]);
+                        LoadWeights(panel, half, step);
                     for (int column = 0; column < _columnCount; column++)
                     {
                         _code.vpbroadcastd(_broadcast, Entry(ActivationTiles.FirstStep + at, column));
@@ -225,6 +279,83 @@ internal static unsafe class EmittedDot
                     }
                 }
             }
+        }
+
+        private int GroupBytes => _source switch
+        {
+            Source.Bytes or Source.PackedBytes => 2 * HalfSteps * VectorBytes,
+            Source.NibblesAndBits => 5 * VectorBytes,
+            Source.NibblesAndPairs => 6 * VectorBytes,
+            _ => 4 * VectorBytes,
+        };
+
+        // Masks, and the table of levels.
+        private void Constants()
+        {
+            if (_source <= Source.PackedBytes)
+                return;
+            _code.mov(eax, 0x0f0f0f0f);
+            _code.vpbroadcastd(_low, eax);
+            _code.mov(eax, _source == Source.NibblesAndPairs ? 0x30303030 : 0x10101010);
+            _code.vpbroadcastd(_bits, eax);
+            _code.mov(_quants[1], Field(nameof(Arguments.Second)));
+            if (_source == Source.Levels)
+                _code.vmovdqu32(_planes[0], __zmmword_ptr[_quants[1]]);
+        }
+
+        private void FetchAndLoadPlanes()
+        {
+            for (int at = 0; at < GroupBytes; at += VectorBytes)
+                _code.prefetcht0(__byte_ptr[_quants[0] + (PanelLayout.PrefetchBytes + at)]);
+            for (int at = HalfSteps * VectorBytes; _source > Source.PackedBytes && at < GroupBytes; at += VectorBytes)
+                _code.vmovdqu32(_planes[at / VectorBytes - HalfSteps], __zmmword_ptr[_quants[0] + at]);
+        }
+
+        // A step of weights as bytes.
+        private void LoadWeights(int panel, int half, int step)
+        {
+            AssemblerRegisterZMM weights = _weights[panel];
+            if (_source <= Source.PackedBytes)
+            {
+                _code.vmovdqu32(weights, __zmmword_ptr[_quants[panel] + (half * HalfSteps + step) * VectorBytes]);
+                return;
+            }
+
+            AssemblerMemoryOperand stored = __zmmword_ptr[_quants[panel] + step * VectorBytes];
+            if (half == 0)
+            {
+                _code.vpandd(weights, _low, stored);
+            }
+            else
+            {
+                _code.vpsrlw(weights, stored, 4);
+                _code.vpandd(weights, weights, _low);
+            }
+
+            switch (_source)
+            {
+                case Source.NibblesAndBits:
+                    AddBits(weights, _planes[0], 4 - half * HalfSteps - step);
+                    break;
+                case Source.NibblesAndPairs:
+                    AddBits(weights, _planes[half], 4 - 2 * step);
+                    break;
+                case Source.Levels:
+                    _code.vpshufb(weights, _planes[0], weights);
+                    break;
+            }
+        }
+
+        // weights |= plane << left & bits. What a shift carries over from the neighbouring byte is masked away.
+        private void AddBits(AssemblerRegisterZMM weights, AssemblerRegisterZMM plane, int left)
+        {
+            const byte firstOrBothOthers = 0xF8;
+            AssemblerRegisterZMM shifted = left == 0 ? plane : _spare[0];
+            if (left > 0)
+                _code.vpsllw(shifted, plane, (byte)left);
+            else if (left < 0)
+                _code.vpsrlw(shifted, plane, (byte)-left);
+            _code.vpternlogd(weights, shifted, _bits, firstOrBothOthers);
         }
 
         // The float end of a group of one panel.
@@ -314,11 +445,11 @@ internal static unsafe class EmittedDot
         private AssemblerMemoryOperand Field(string name) => __qword_ptr[_argument + (int)Marshal.OffsetOf<Arguments>(name)];
     }
 
-    // The code moves X and the accumulators and counts the tiles and passes down.
+    // Second: the other panel's quants, or the table of levels. The code moves X and the accumulators and counts the tiles and passes down.
     [StructLayout(LayoutKind.Sequential)]
     private struct Arguments
     {
-        public byte* FirstQuants, SecondQuants;
+        public byte* FirstQuants, Second;
         public float* Scales, X, Accumulators;
         public long GroupCount, TileCount, TileGapBytes, PassCount;
     }

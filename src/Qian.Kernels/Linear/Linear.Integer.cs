@@ -41,7 +41,12 @@ public static unsafe partial class Linear
             {
                 var span = new TileSpan(tile, tileEnd, block, Math.Min(block + segment, blockCount));
                 int p = 0;
-                if (part->Emitted)
+                if (part->Emitted && EmittedDot.TakesPacked(part->Weight, tiles))
+                {
+                    for (; p < panelCount; p++)
+                        PanelPacked(part->Weight, panel + p, new UnpackedBlock(memory), tiles, span, acc + p * PanelFloats);
+                }
+                else if (part->Emitted)
                 {
                     for (; p < panelCount; p += PanelsAtOnce)
                     {
@@ -83,7 +88,17 @@ public static unsafe partial class Linear
 
             if (fetches)
                 Fetch(weight, ahead, block);
-            EmittedDot.Tiles(weight.DotKind, new UnpackedBlock(memory), quants[0], quants[panelCount - 1], panelCount, tiles, span.FirstTile, span.EndTile, block * PanelLayout.BlockGroups, count, acc);
+            EmittedDot.Tiles(weight, new UnpackedBlock(memory), quants[0], quants[panelCount - 1], panelCount, tiles, span.FirstTile, span.EndTile, block * PanelLayout.BlockGroups, count, acc);
+        }
+    }
+
+    private static void PanelPacked(in WeightRows weight, int panel, in UnpackedBlock head, in ActivationTiles tiles, in TileSpan span, float* acc)
+    {
+        for (int block = span.FirstBlock; block < span.EndBlock; block++)
+        {
+            int count = span.GroupsIn(block, weight.ColumnCount);
+            byte* quants = PanelUnpackAvx512.UnpackHead(weight, panel, block, count, head);
+            EmittedDot.Packed(weight, head, quants, tiles, block * PanelLayout.BlockGroups, count, acc);
         }
     }
 

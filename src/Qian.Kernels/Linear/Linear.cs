@@ -58,7 +58,7 @@ public static unsafe partial class Linear
                 OutputStride = projections[i].OutputStride,
                 FirstChunk = chunkCount,
                 IsFloat = isFloat,
-                Emitted = emits && !isFloat && EmittedDot.Prepare(weight.DotKind, tiles),
+                Emitted = emits && !isFloat && EmittedDot.Prepare(weight, tiles),
             };
             chunkCount += (projections[i].Weight.RowCount + chunkRows - 1) / chunkRows;
         }

@@ -9,45 +9,59 @@ internal static unsafe partial class PanelUnpackAvx512
 {
     public static void Unpack(in WeightRows weight, int panel, int blockIndex, int groupCount, in UnpackedBlock block)
     {
-        PanelLayout layout = weight.Layout;
-        byte* start = weight.Data + panel * layout.PanelBytes;
-        byte* head = start + (long)blockIndex * layout.HeadBlockBytes;
-        byte* quants = start + layout.HeadBytes + (long)blockIndex * PanelLayout.BlockGroups * layout.QuantGroupBytes;
-        switch (layout.Type)
+        byte* quants = UnpackHead(weight, panel, blockIndex, groupCount, block);
+        switch (weight.Type)
         {
-            case WeightType.Q4_K:
-                ScalesAndMins(head, groupCount, block);
+            case WeightType.Q4_K or WeightType.Q4_0:
                 Nibbles(quants, groupCount, block.Quants);
                 break;
             case WeightType.Q5_K:
-                ScalesAndMins(head, groupCount, block);
                 NibblesAndBits(quants, groupCount, block.Quants);
                 break;
             case WeightType.Q6_K:
-                SignedScales(head, groupCount, block);
                 NibblesAndPairs(quants, groupCount, block.Quants);
                 break;
-            case WeightType.Q4_0:
-                Halves(head, groupCount, -8, block);
-                Nibbles(quants, groupCount, block.Quants);
-                break;
-            case WeightType.IQ4_NL:
-                Halves(head, groupCount, -128, block);
-                DenseLevels(quants, groupCount, block.Quants);
-                break;
-            case WeightType.IQ4_XS:
-                ScalesOffBy32(head, groupCount, block);
+            case WeightType.IQ4_NL or WeightType.IQ4_XS:
                 DenseLevels(quants, groupCount, block.Quants);
                 break;
             case WeightType.MXFP4:
-                Exponents(head, groupCount, block);
                 FloatLevels(quants, groupCount, block.Quants);
                 break;
             default:
-                Halves(head, groupCount, -128, block);
                 Bytes(quants, groupCount, block.Quants);
                 break;
         }
+    }
+
+    // The scales and offsets of a block; returns where its quants are.
+    public static byte* UnpackHead(in WeightRows weight, int panel, int blockIndex, int groupCount, in UnpackedBlock block)
+    {
+        PanelLayout layout = weight.Layout;
+        byte* start = weight.Data + panel * layout.PanelBytes;
+        byte* head = start + (long)blockIndex * layout.HeadBlockBytes;
+        switch (layout.Type)
+        {
+            case WeightType.Q4_K or WeightType.Q5_K:
+                ScalesAndMins(head, groupCount, block);
+                break;
+            case WeightType.Q6_K:
+                SignedScales(head, groupCount, block);
+                break;
+            case WeightType.Q4_0:
+                Halves(head, groupCount, -8, block);
+                break;
+            case WeightType.IQ4_XS:
+                ScalesOffBy32(head, groupCount, block);
+                break;
+            case WeightType.MXFP4:
+                Exponents(head, groupCount, block);
+                break;
+            default:
+                Halves(head, groupCount, -128, block);
+                break;
+        }
+
+        return start + layout.HeadBytes + (long)blockIndex * PanelLayout.BlockGroups * layout.QuantGroupBytes;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -220,7 +234,7 @@ internal static unsafe partial class PanelUnpackAvx512
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void FloatLevels(byte* source, int groupCount, byte* destination)
     {
-        Vector512<byte> levels = Quadruple((FloatE2M1.Table + Vector128.Create((sbyte)12)).AsByte());
+        Vector512<byte> levels = Levels(WeightType.MXFP4);
         Vector512<byte> low = Vector512.Create((byte)15);
         for (int g = 0; g < groupCount; g++, destination += 256)
         {

@@ -10,23 +10,14 @@ internal static unsafe partial class PanelUnpackAvx512
     // Returns where the block's quants are.
     public static byte* UnpackBytes(in WeightRows weight, int panel, int blockIndex, int groupCount, in UnpackedBlock block)
     {
-        PanelLayout layout = weight.Layout;
-        byte* start = weight.Data + panel * layout.PanelBytes;
-        byte* head = start + (long)blockIndex * layout.HeadBlockBytes;
-        byte* quants = start + layout.HeadBytes + (long)blockIndex * PanelLayout.BlockGroups * layout.QuantGroupBytes;
-        switch (layout.Type)
+        switch (weight.Type)
         {
             case WeightType.Q8_0:
-                Halves(head, groupCount, -128, block);
-                Prefetch(quants, groupCount * layout.QuantGroupBytes);
-                return quants;
-            case WeightType.IQ4_NL:
-                Halves(head, groupCount, -128, block);
-                DenseBytes(quants, groupCount, block.Quants);
-                return block.Quants;
-            case WeightType.IQ4_XS:
-                ScalesOffBy32(head, groupCount, block);
-                DenseBytes(quants, groupCount, block.Quants);
+                byte* stored = UnpackHead(weight, panel, blockIndex, groupCount, block);
+                Prefetch(stored, groupCount * weight.Layout.QuantGroupBytes);
+                return stored;
+            case WeightType.IQ4_NL or WeightType.IQ4_XS:
+                DenseBytes(UnpackHead(weight, panel, blockIndex, groupCount, block), groupCount, block.Quants);
                 return block.Quants;
             default:
                 Unpack(weight, panel, blockIndex, groupCount, block);
@@ -34,11 +25,17 @@ internal static unsafe partial class PanelUnpackAvx512
         }
     }
 
+    // What the codes of four bits stand for, plus what their offset takes off again.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<byte> Levels(WeightType type) => Quadruple(type == WeightType.MXFP4
+        ? (FloatE2M1.Table + Vector128.Create((sbyte)12)).AsByte()
+        : DenseCentre.Table.AsByte() ^ Vector128.Create((byte)0x80));
+
     // Levels + 128.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void DenseBytes(byte* source, int groupCount, byte* destination)
     {
-        Vector512<byte> levels = Quadruple(DenseCentre.Table.AsByte() ^ Vector128.Create((byte)0x80));
+        Vector512<byte> levels = Levels(WeightType.IQ4_NL);
         Vector512<byte> low = Vector512.Create((byte)15);
         for (int g = 0; g < groupCount; g++, destination += 256)
         {
