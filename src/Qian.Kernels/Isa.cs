@@ -53,7 +53,7 @@ public static class IsaTier
         _ => false,
     };
 
-    private static Isa Choose(string? forced)
+    internal static Isa Choose(string? forced)
     {
         if (!BitConverter.IsLittleEndian)
             throw new PlatformNotSupportedException("Qian reads little-endian files in place; this machine is big-endian.");
