@@ -21,7 +21,7 @@ internal static unsafe class EmittedDot
 
     private const int VectorBytes = PanelLayout.StepBytes;
     private const int HalfSteps = 4;
-    private const int FormCount = (int)Form.Halves + 1, SourceCount = (int)Source.Levels + 1, WidthCount = 4, PanelChoices = 2;
+    private const int FormCount = (int)Form.Halves + 1, SourceCount = (int)Source.PairsAndBits + 1, WidthCount = 4, PanelChoices = 2;
 
     // Integer sums, float sums, weights, one broadcast, three for the end of a group.
     private const int VectorsOfFourColumns = 2 * 8 + 8 + 2 + 1 + 3;
@@ -54,6 +54,10 @@ internal static unsafe class EmittedDot
 
         // Nibbles are indices of a table.
         Levels,
+
+        // No nibbles: four steps of bit pairs to a plane, and a plane of third bits.
+        Pairs,
+        PairsAndBits,
     }
 
     /// <summary>The CPU has the instruction and the system let the code be made.</summary>
@@ -129,7 +133,7 @@ internal static unsafe class EmittedDot
     private static Form FormOf(DotKind kind) => kind switch
     {
         DotKind.U6 => Form.RunScaled,
-        DotKind.U8By16 => Form.Halves,
+        DotKind.U2By16 or DotKind.U8By16 => Form.Halves,
         _ => Form.Whole,
     };
 
@@ -138,6 +142,8 @@ internal static unsafe class EmittedDot
         WeightType.Q4_K or WeightType.Q4_0 => Source.Nibbles,
         WeightType.Q5_K => Source.NibblesAndBits,
         WeightType.Q6_K => Source.NibblesAndPairs,
+        WeightType.Q2_K => Source.Pairs,
+        WeightType.Q3_K => Source.PairsAndBits,
         WeightType.Q8_0 => Source.PackedBytes,
         _ => Source.Levels,
     };
@@ -169,7 +175,7 @@ internal static unsafe class EmittedDot
         private readonly Source _source;
         private readonly int _width, _panelCount, _columnCount;
         private readonly AssemblerRegisterZMM[] _integers, _floats, _weights, _planes, _spare;
-        private readonly AssemblerRegisterZMM _broadcast, _low, _bits;
+        private readonly AssemblerRegisterZMM _broadcast, _low, _bits, _lift;
 
         public Emitter(Form form, Source source, int width, int panelCount)
         {
@@ -184,7 +190,7 @@ internal static unsafe class EmittedDot
             _spare = vectors[(3 * sums + panelCount + 1)..];
             // Packed sources serve one panel, which leaves registers for them.
             if (source > Source.PackedBytes)
-                (_low, _bits, _planes) = (_spare[3], _spare[4], _spare[5..7]);
+                (_low, _bits, _lift, _planes) = (_spare[3], _spare[4], _spare[5], _spare[6..9]);
             else
                 _planes = [];
         }
@@ -286,29 +292,46 @@ internal static unsafe class EmittedDot
             Source.Bytes or Source.PackedBytes => 2 * HalfSteps * VectorBytes,
             Source.NibblesAndBits => 5 * VectorBytes,
             Source.NibblesAndPairs => 6 * VectorBytes,
+            Source.Pairs => 2 * VectorBytes,
+            Source.PairsAndBits => 3 * VectorBytes,
             _ => 4 * VectorBytes,
         };
+
+        private bool HasPairsAlone => _source is Source.Pairs or Source.PairsAndBits;
+
+        // Where the planes of a group begin.
+        private int PlanesAt => HasPairsAlone ? 0 : HalfSteps * VectorBytes;
 
         // Masks, and the table of levels.
         private void Constants()
         {
             if (_source <= Source.PackedBytes)
                 return;
-            _code.mov(eax, 0x0f0f0f0f);
-            _code.vpbroadcastd(_low, eax);
-            _code.mov(eax, _source == Source.NibblesAndPairs ? 0x30303030 : 0x10101010);
-            _code.vpbroadcastd(_bits, eax);
+            Spread(_low, HasPairsAlone ? 0x03 : 0x0f);
+            Spread(_bits, _source switch
+            {
+                Source.NibblesAndPairs => 0x30,
+                Source.PairsAndBits => 0x04,
+                _ => 0x10,
+            });
+            Spread(_lift, PanelLayout.ThreeBitLift);
             _code.mov(_quants[1], Field(nameof(Arguments.Second)));
             if (_source == Source.Levels)
                 _code.vmovdqu32(_planes[0], __zmmword_ptr[_quants[1]]);
+        }
+
+        private void Spread(AssemblerRegisterZMM vector, int value)
+        {
+            _code.mov(eax, value * 0x01010101);
+            _code.vpbroadcastd(vector, eax);
         }
 
         private void FetchAndLoadPlanes()
         {
             for (int at = 0; at < GroupBytes; at += VectorBytes)
                 _code.prefetcht0(__byte_ptr[_quants[0] + (PanelLayout.PrefetchBytes + at)]);
-            for (int at = HalfSteps * VectorBytes; _source > Source.PackedBytes && at < GroupBytes; at += VectorBytes)
-                _code.vmovdqu32(_planes[at / VectorBytes - HalfSteps], __zmmword_ptr[_quants[0] + at]);
+            for (int at = PlanesAt; _source > Source.PackedBytes && at < GroupBytes; at += VectorBytes)
+                _code.vmovdqu32(_planes[(at - PlanesAt) / VectorBytes], __zmmword_ptr[_quants[0] + at]);
         }
 
         // A step of weights as bytes.
@@ -318,6 +341,21 @@ internal static unsafe class EmittedDot
             if (_source <= Source.PackedBytes)
             {
                 _code.vmovdqu32(weights, __zmmword_ptr[_quants[panel] + (half * HalfSteps + step) * VectorBytes]);
+                return;
+            }
+
+            if (HasPairsAlone)
+            {
+                AssemblerRegisterZMM pairs = _planes[half];
+                if (step > 0)
+                    _code.vpsrlw(weights, pairs, (byte)(2 * step));
+                _code.vpandd(weights, step > 0 ? weights : pairs, _low);
+                if (_source == Source.PairsAndBits)
+                {
+                    AddBits(weights, _planes[2], 2 - half * HalfSteps - step);
+                    _code.vpaddb(weights, weights, _lift);
+                }
+
                 return;
             }
 

@@ -5,7 +5,7 @@ using System.Runtime.Intrinsics.X86;
 namespace Qian.Kernels;
 
 /// <summary>A block of the packed layout into <see cref="UnpackedBlock"/>, 8 rows to a register; the same values as the 512-bit form.</summary>
-internal static unsafe class PanelUnpackAvx2
+internal static unsafe partial class PanelUnpackAvx2
 {
     public static void Unpack(in WeightRows weight, int panel, int blockIndex, int groupCount, in UnpackedBlock block)
     {
@@ -26,6 +26,14 @@ internal static unsafe class PanelUnpackAvx2
             case WeightType.Q6_K:
                 SignedScales(head, groupCount, block);
                 NibblesAndPairs(quants, groupCount, block.Quants);
+                break;
+            case WeightType.Q2_K:
+                ScalesAndMinsOfHalves(head, groupCount, block);
+                Pairs(quants, groupCount, block.Quants);
+                break;
+            case WeightType.Q3_K:
+                SignedScales(head, groupCount, block);
+                PairsAndBits(quants, groupCount, block.Quants);
                 break;
             case WeightType.Q4_0:
                 Halves(head, groupCount, -8, block);

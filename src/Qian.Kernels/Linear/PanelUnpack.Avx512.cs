@@ -21,6 +21,12 @@ internal static unsafe partial class PanelUnpackAvx512
             case WeightType.Q6_K:
                 NibblesAndPairs(quants, groupCount, block.Quants);
                 break;
+            case WeightType.Q2_K:
+                Pairs(quants, groupCount, block.Quants);
+                break;
+            case WeightType.Q3_K:
+                PairsAndBits(quants, groupCount, block.Quants);
+                break;
             case WeightType.IQ4_NL or WeightType.IQ4_XS:
                 DenseLevels(quants, groupCount, block.Quants);
                 break;
@@ -44,7 +50,10 @@ internal static unsafe partial class PanelUnpackAvx512
             case WeightType.Q4_K or WeightType.Q5_K:
                 ScalesAndMins(head, groupCount, block);
                 break;
-            case WeightType.Q6_K:
+            case WeightType.Q2_K:
+                ScalesAndMinsOfHalves(head, groupCount, block);
+                break;
+            case WeightType.Q3_K or WeightType.Q6_K:
                 SignedScales(head, groupCount, block);
                 break;
             case WeightType.Q4_0:

@@ -50,6 +50,20 @@ internal interface IDotKind
     static abstract bool HasRunScales { get; }
 }
 
+// Weights 0..3 with a float scale and offset per 16.
+internal readonly struct U2By16 : IDotKind
+{
+    public static int Subs => 2;
+
+    public static int Runs => 1;
+
+    public static int Steps => 4;
+
+    public static bool HasPlanes => false;
+
+    public static bool HasRunScales => false;
+}
+
 // Weights 0..15: 8 steps x 2 products x 15 x 127 = 30,480.
 internal readonly struct U4 : IDotKind
 {
