@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
@@ -89,6 +90,7 @@ internal static unsafe class EmittedDot
     public static bool TakesPacked(in WeightRows weight, in ActivationTiles tiles) => tiles.TileCount == 1 && weight.IsPacked;
 
     // One packed block of one panel against the only tile.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Packed(in WeightRows weight, in UnpackedBlock head, byte* quants, in ActivationTiles tiles, int group, int groupCount, float* acc)
     {
         Source source = SourceOf(weight.Type);
@@ -99,6 +101,7 @@ internal static unsafe class EmittedDot
     }
 
     // One block of one or two panels, as bytes, against the tiles from first to end.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Tiles(
         in WeightRows weight, in UnpackedBlock block, byte* firstQuants, byte* secondQuants, int panelCount, in ActivationTiles tiles, int first, int end, int group, int groupCount, float* acc)
     {
@@ -113,6 +116,7 @@ internal static unsafe class EmittedDot
             Run(Code(form, Source.Bytes, lastWidth, panelCount), block, firstQuants, secondQuants, tiles, end - 1, 1, group, groupCount, acc + (long)fullCount * tiles.Width * PanelLayout.PanelRows);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Run(
         nint code, in UnpackedBlock block, byte* firstQuants, byte* second, in ActivationTiles tiles, int tile, int tileCount, int group, int groupCount, float* acc)
     {
@@ -148,6 +152,7 @@ internal static unsafe class EmittedDot
         _ => Source.Levels,
     };
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static nint Code(Form form, Source source, int width, int panelCount)
     {
         int index = (((int)form * SourceCount + (int)source) * WidthCount + int.Log2(width)) * PanelChoices + panelCount - 1;

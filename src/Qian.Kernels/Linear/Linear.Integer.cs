@@ -19,7 +19,9 @@ public static unsafe partial class Linear
     // Panels that the emitted code takes at once.
     private const int PanelsAtOnce = 2;
 
+    // Code above the kernels is compiled in full at once: it runs per block, and the first pass is a prefill.
     [SkipLocalsInit]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void IntegerRows(Isa isa, Part* part, int first, int end, in ActivationTiles tiles)
     {
         int panel = first / PanelLayout.PanelRows;
@@ -69,6 +71,7 @@ public static unsafe partial class Linear
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PanelsEmitted(in WeightRows weight, int panel, int panelCount, in Ahead ahead, byte* memory, in ActivationTiles tiles, in TileSpan span, float* acc)
     {
         bool fetches = weight.IsPacked && span.EndTile - span.FirstTile > 1;
@@ -92,6 +95,7 @@ public static unsafe partial class Linear
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PanelPacked(in WeightRows weight, int panel, in UnpackedBlock head, in ActivationTiles tiles, in TileSpan span, float* acc)
     {
         for (int block = span.FirstBlock; block < span.EndBlock; block++)
@@ -103,6 +107,7 @@ public static unsafe partial class Linear
     }
 
     // Asks for the block of the panels ahead.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Fetch(in WeightRows weight, in Ahead ahead, int block)
     {
         PanelLayout layout = weight.Layout;
@@ -121,6 +126,7 @@ public static unsafe partial class Linear
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Panel(Isa isa, in WeightRows weight, int panel, in UnpackedBlock unpacked, in ActivationTiles tiles, in TileSpan span, float* acc)
     {
         for (int block = span.FirstBlock; block < span.EndBlock; block++)

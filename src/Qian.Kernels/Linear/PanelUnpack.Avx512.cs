@@ -7,6 +7,7 @@ namespace Qian.Kernels;
 /// <summary>A block of the packed layout into <see cref="UnpackedBlock"/>, 16 rows to a register.</summary>
 internal static unsafe partial class PanelUnpackAvx512
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Unpack(in WeightRows weight, int panel, int blockIndex, int groupCount, in UnpackedBlock block)
     {
         byte* quants = UnpackHead(weight, panel, blockIndex, groupCount, block);
@@ -40,6 +41,7 @@ internal static unsafe partial class PanelUnpackAvx512
     }
 
     // The scales and offsets of a block; returns where its quants are.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static byte* UnpackHead(in WeightRows weight, int panel, int blockIndex, int groupCount, in UnpackedBlock block)
     {
         PanelLayout layout = weight.Layout;

@@ -8,6 +8,7 @@ namespace Qian.Kernels;
 internal static unsafe partial class PanelUnpackAvx512
 {
     // Returns where the block's quants are.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static byte* UnpackBytes(in WeightRows weight, int panel, int blockIndex, int groupCount, in UnpackedBlock block)
     {
         switch (weight.Type)
