@@ -13,7 +13,7 @@ public sealed class VerifyTests
         Assert.Contains(result.OutLines, line => line.Contains("value", StringComparison.Ordinal) && line.Contains("bound", StringComparison.Ordinal));
         Assert.Contains(result.OutLines, line => line.Contains("e-", StringComparison.Ordinal) && line.TrimEnd().EndsWith("ok", StringComparison.Ordinal));
         Assert.DoesNotContain("FAIL", result.Out, StringComparison.Ordinal);
-        Assert.Matches(@"^\d+ within bounds, 0 outside, on (scalar|avx2|avx512)$", result.OutLines[^1]);
+        Assert.Matches(@"^\d+ within bounds, 0 outside, on (scalar|avx2|avx512|vnni)$", result.OutLines[^1]);
     }
 
     [Fact]
