@@ -36,10 +36,10 @@ internal static class MeasureVerb
         return command;
     }
 
-    public static IReadOnlyList<Score> Run(string path, WeightType? type, ulong seed, int items)
+    public static IReadOnlyList<Score> Run(string path, WeightType? type, ulong seed, int items, int mostTokens = int.MaxValue)
     {
         using Engine engine = Engine.Load(path, new EngineOptions { LoadAs = type, ContextLength = 4096 });
-        var speaker = new Speaker(engine);
+        var speaker = new Speaker(engine, mostTokens);
         List<Score> scores = [.. AnswerMeasure.Functions(speaker, seed, items, out IReadOnlyList<Reply> replies)];
         scores.Add(AnswerMeasure.Calls(speaker, seed, Math.Max(1, items / 2)));
         scores.Add(RepairMeasure.Run(speaker, seed, Math.Max(1, items / 4)));

@@ -8,8 +8,8 @@ namespace Qian.Nano;
 // What the model wrote: parsed, and as its very tokens spell it.
 internal sealed record Reply(string Text, string Reasoning, IReadOnlyList<ToolCall> Calls, string Raw, int[] Tokens, int PromptCount, bool IsWhole, int TokensUntilAnswer);
 
-// Asks the model, greedily and without any grammar; many conversations at a time.
-internal sealed class Speaker(Engine engine)
+// Asks the model, greedily and without any grammar; many conversations at a time. mostTokens shortens every reply, for tests.
+internal sealed class Speaker(Engine engine, int mostTokens = int.MaxValue)
 {
     private const int SideBySide = 16;
 
@@ -44,7 +44,7 @@ internal sealed class Speaker(Engine engine)
         int tokenCount = 0;
         int untilAnswer = int.MaxValue;
         ChatDelta last = default;
-        await foreach (ChatDelta delta in session.ReplyAsync(messages, SamplingOptions.Greedy with { MaxTokens = maxTokens }, cancellation).ConfigureAwait(false))
+        await foreach (ChatDelta delta in session.ReplyAsync(messages, SamplingOptions.Greedy with { MaxTokens = Math.Min(maxTokens, mostTokens) }, cancellation).ConfigureAwait(false))
         {
             text.Append(delta.Text);
             reasoning.Append(delta.Reasoning);
