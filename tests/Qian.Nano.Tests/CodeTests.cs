@@ -4,8 +4,8 @@ namespace Qian.Nano.Tests;
 public class CodeTests
 {
     [Theory]
-    [InlineData(Split.Training, 2500)]
-    [InlineData(Split.HeldOut, 500)]
+    [InlineData(Split.Training, 1200)]
+    [InlineData(Split.HeldOut, 300)]
     internal void CSharpAnswersGiveTheExpectedValues(Split split, int count)
     {
         List<CodeItem> items = Items(split, Language.CSharp, count, out HashSet<string> keys);
@@ -16,8 +16,8 @@ public class CodeTests
     }
 
     [Theory]
-    [InlineData(Split.Training, 2500)]
-    [InlineData(Split.HeldOut, 500)]
+    [InlineData(Split.Training, 1200)]
+    [InlineData(Split.HeldOut, 300)]
     internal void PythonAnswersGiveTheExpectedValues(Split split, int count)
     {
         List<CodeItem> items = Items(split, Language.Python, count, out _);
@@ -27,8 +27,8 @@ public class CodeTests
     }
 
     [Theory]
-    [InlineData(0, 1200)]
-    [InlineData(1, 1200)]
+    [InlineData(0, 300)]
+    [InlineData(1, 300)]
     public void SeededBugsBehaveAsTheTranscriptsSay(int language, int count)
     {
         var items = new List<CodeItem>();
@@ -84,7 +84,8 @@ public class CodeTests
         for (int i = 0; items.Count < count; i++)
         {
             Dice dice = Dice.For(3, "code", i);
-            Routine routine = FunctionRequests.DrawRoutine(dice, split);
+            // Often enough that every single task is met.
+            Routine routine = split == Split.Training && i % 3 == 0 ? SingleTasks.Draw(dice, split, language) : FunctionRequests.DrawRoutine(dice, split);
             if (routine.Language != language)
                 continue;
             keys.Add(routine.Key);

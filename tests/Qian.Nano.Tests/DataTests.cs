@@ -73,7 +73,7 @@ public partial class DataTests
     [Fact]
     public void TranscriptsOfRepairsAreConsistent()
     {
-        for (int i = 0; i < 3000; i++)
+        for (int i = 0; i < 800; i++)
         {
             Dice dice = Dice.For(21, "repair", i);
             RepairSession session = RepairSession.Draw(dice, i % 4 == 0 ? Split.HeldOut : Split.Training);

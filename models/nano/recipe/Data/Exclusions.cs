@@ -8,8 +8,19 @@ internal static class Exclusions
 {
     private static readonly Dictionary<string, string> s_synonyms = new()
     {
-        ["maximum"] = "largest", ["max"] = "largest", ["greatest"] = "largest", ["biggest"] = "largest", ["highest"] = "largest", ["maximal"] = "largest",
-        ["number"] = "element", ["value"] = "element", ["item"] = "element", ["integer"] = "int", ["method"] = "function", ["csharp"] = "c#", ["colour"] = "color",
+        ["maximum"] = "largest",
+        ["max"] = "largest",
+        ["greatest"] = "largest",
+        ["biggest"] = "largest",
+        ["highest"] = "largest",
+        ["maximal"] = "largest",
+        ["number"] = "element",
+        ["value"] = "element",
+        ["item"] = "element",
+        ["integer"] = "int",
+        ["method"] = "function",
+        ["csharp"] = "c#",
+        ["colour"] = "color",
     };
 
     private static readonly HashSet<string> s_filler =

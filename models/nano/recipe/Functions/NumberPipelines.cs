@@ -6,12 +6,22 @@ internal static class NumberPipelines
 {
     private static readonly Dictionary<string, string> s_truths = new()
     {
-        ["even"] = "even", ["odd"] = "odd", ["positive"] = "positive", ["negative"] = "negative", ["nonzero"] = "different from zero", ["above"] = "greater than {q}",
-        ["below"] = "less than {q}", ["multiple3"] = "divisible by 3", ["multiple5"] = "divisible by 5", ["above10"] = "greater than 10", ["below100"] = "less than 100",
+        ["even"] = "even",
+        ["odd"] = "odd",
+        ["positive"] = "positive",
+        ["negative"] = "negative",
+        ["nonzero"] = "different from zero",
+        ["above"] = "greater than {q}",
+        ["below"] = "less than {q}",
+        ["multiple3"] = "divisible by 3",
+        ["multiple5"] = "divisible by 5",
+        ["above10"] = "greater than 10",
+        ["below100"] = "less than 100",
     };
 
     private static readonly NumberFold s_all = new("all", "are all", ["all {n} in $0 are {t}", "every one of the {n} in $0 is {t}"], s => $"return {s.Matching("All")};",
-        s => $"return all({s.Condition} for {s.X} in {s.List})", v => throw new InvalidOperationException(), "check that no element fails it") { Fit = Fit.NeedsFilter, Result = Sort.Bool };
+        s => $"return all({s.Condition} for {s.X} in {s.List})", v => throw new InvalidOperationException(), "check that no element fails it")
+    { Fit = Fit.NeedsFilter, Result = Sort.Bool };
 
     public static Routine Draw(Dice dice, Split split, Language language)
     {
