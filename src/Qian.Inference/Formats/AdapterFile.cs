@@ -108,9 +108,12 @@ internal sealed class AdapterFile : IDisposable
 
     private BadModelFileException Wrong(AdapterEntry entry, string what) => new($"{Path}: tensor {FileText.Quote(entry.A.Name)}: {what}.");
 
-    private static float[] Values(TensorSource source)
+    private float[] Values(TensorSource source)
     {
-        var values = new float[checked(source.RowCount * source.ColumnCount)];
+        long count = (long)source.RowCount * source.ColumnCount;
+        if (count > Array.MaxLength)
+            throw new BadModelFileException($"{Path}: tensor {FileText.Quote(source.Name)}: {count} values are more than one matrix of an adapter may have.");
+        var values = new float[count];
         source.DecodeRows(0, source.RowCount, values);
         return values;
     }
