@@ -23,7 +23,7 @@ internal static class AdapterSamples
                 if (!TensorShapes.Occurs(config, role, layer) || (role == TensorRole.Output && config.TiedEmbeddings) || keeps?.Invoke(role, layer) == false)
                     continue;
                 (int rows, int columns) = TensorShapes.Of(config, role);
-                targets.Add(new AdapterTarget(role, layer, rank, alpha, Values(rank * columns, 0.1), Values(rows * rank, 0.05)));
+                targets.Add(new AdapterTarget(role, layer, rank, alpha, Values(rank * columns, 0.1), Values(rows * rank, 0.01)));
             }
         }
 

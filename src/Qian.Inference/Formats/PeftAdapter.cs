@@ -14,7 +14,7 @@ internal static class PeftAdapter
     public const string Root = "base_model.model.";
 
     private const long LongestConfig = 16 << 20;
-    private const int MostPatterns = 100_000;
+    private const int MostPatterns = 10_000;
     private const int LongestPattern = 4096;
 
     // Ways to begin training that change the base's own weights, so that the pair alone is not the adapter.
@@ -212,6 +212,9 @@ internal sealed record PeftConfig(string Path, int Rank, double Alpha, bool Uses
             return regex;
         try
         {
+            // (x{1000}){1000} would be an automaton of a million states.
+            if (key.Contains('{', StringComparison.Ordinal))
+                throw new NotSupportedException("counted repetitions are not supported");
             regex = new Regex($@"^(?:.*\.)?(?:{key})\z", RegexOptions.NonBacktracking | RegexOptions.CultureInvariant);
         }
         catch (Exception e) when (e is ArgumentException or NotSupportedException)

@@ -39,13 +39,13 @@ public sealed class AdapterTests
         GgufAdapterWriter.Write(adapter, config, gguf);
         AdapterSamples.Merge(source, adapter, merged);
         bool mtp = config.MtpLayerCount > 0;
-        int[] prompt = AdaptedModel.Prompt(100);
+        int[] prompt = AdaptedModel.Prompt(70);
         float[] expected, unadapted;
         using (var model = new AdaptedModel(merged, mtp: mtp))
             expected = model.Run(null, prompt);
         using (var model = new AdaptedModel(source, mtp: mtp))
             unadapted = model.Run(null, prompt);
-        Assert.True(Compare.MaxAbsolute(unadapted, expected) > 1, "the adapter should change the logits");
+        Assert.True(Compare.MaxAbsolute(unadapted, expected) > 0.5, "the adapter should change the logits");
         using (var model = new AdaptedModel(folder.File("merged.gguf"), mtp: mtp))
             Assert.InRange(Compare.MaxAbsolute(model.Run(null, prompt), expected), 0, Tolerance);
 
@@ -75,7 +75,7 @@ public sealed class AdapterTests
         GgufAdapterWriter.Write(adapter, config, right);
         // Moved back before it is written, so that the file holds Hugging Face's order.
         GgufAdapterWriter.Write(adapter with { Targets = [.. adapter.Targets.Select(target => AdapterOrder.ToHuggingFace(config, target))] }, config, wrong);
-        int[] prompt = AdaptedModel.Prompt(100);
+        int[] prompt = AdaptedModel.Prompt(70);
         using var source = new AdaptedModel(ModelFolders.Dense);
         using var model = new AdaptedModel(twin);
         float[] expected = source.Run(adapter, prompt);
@@ -180,32 +180,40 @@ public sealed class AdapterTests
         }
     }
 
-    // Beside quantised weights the adapter stays float. In exact arithmetic that is the merged float model to rounding; against the
-    // merged and quantised model only closeness can be asked for, since merging rounds the sum anew.
+    // Beside quantised weights the adapter stays float. In exact arithmetic that is the merged model of the decoded weights, to
+    // rounding. Merging before quantising rounds the sum anew and is another model, about as far from the float one; and the tiny
+    // model's random weights enlarge any rounding, so the distances are compared over several adapters.
     [Theory]
-    [InlineData(WeightType.Q8_0, 0.01)]
-    [InlineData(WeightType.Q4_0, 0.15)]
-    public void BesideQuantisedWeightsItIsCloseToMerged(WeightType type, double share)
+    [InlineData(WeightType.Q8_0)]
+    [InlineData(WeightType.Q4_0)]
+    public void BesideQuantisedWeightsItIsAsGoodAsMerged(WeightType type)
     {
         using var folder = new TempFolder();
         string quantised = folder.File("q.gguf"), merged = folder.File("merged.gguf"), both = folder.File("both.gguf");
-        AdapterWeights adapter;
-        using (Checkpoint checkpoint = Checkpoint.Open(ModelFolders.Dense))
+        using Checkpoint source = Checkpoint.Open(ModelFolders.Dense);
+        GgufExport.Write(source, quantised, type);
+        using Checkpoint stored = Checkpoint.Open(quantised);
+        using var model = new AdaptedModel(quantised);
+        using var fast = new AdaptedModel(quantised, exact: false);
+        using var original = new AdaptedModel(ModelFolders.Dense);
+        int[] prompt = AdaptedModel.Prompt(70);
+        double applied = 0, appliedFast = 0, requantised = 0;
+        for (int seed = 0; seed < 3; seed++)
         {
-            adapter = AdapterSamples.Random(checkpoint.Config, 4);
-            GgufExport.Write(checkpoint, quantised, type);
-            GgufExport.Write(checkpoint, both, type, adapter: adapter);
+            AdapterWeights adapter = AdapterSamples.Random(source.Config, seed);
+            GgufExport.Write(stored, merged, WeightType.F32, adapter: adapter);
+            GgufExport.Write(source, both, type, adapter: adapter);
+            using var floats = new AdaptedModel(merged);
+            using var rounded = new AdaptedModel(both);
+            float[] truth = original.Run(adapter, prompt), logits = model.Run(adapter, prompt);
+            Assert.InRange(Compare.RelativeL2(logits, floats.Run(null, prompt)), 0, 2e-5);
+            applied += Deviation(logits, truth);
+            appliedFast += Deviation(fast.Run(adapter, prompt), truth);
+            requantised += Deviation(rounded.Run(null, prompt), truth);
         }
 
-        using (Checkpoint checkpoint = Checkpoint.Open(quantised))
-            GgufExport.Write(checkpoint, merged, WeightType.F32, adapter: adapter);
-        int[] prompt = AdaptedModel.Prompt(100);
-        using var model = new AdaptedModel(quantised);
-        using var floats = new AdaptedModel(merged);
-        using var rounded = new AdaptedModel(both);
-        float[] applied = model.Run(adapter, prompt);
-        Assert.InRange(Compare.MaxAbsolute(applied, floats.Run(null, prompt)), 0, Tolerance);
-        Assert.InRange(Deviation(applied, rounded.Run(null, prompt)) / Deviation(applied, new float[applied.Length]), 1e-4, share);
+        Assert.InRange(applied / requantised, 0, 1.25);
+        Assert.InRange(appliedFast / requantised, 0, 2);
     }
 
     private static double Deviation(float[] left, float[] right) => Math.Sqrt(left.Zip(right, (a, b) => (double)(a - b) * (a - b)).Average());
