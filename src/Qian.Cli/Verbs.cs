@@ -16,6 +16,7 @@ internal static class Verbs
             InspectVerb.Create(),
             VerifyVerb.Create(),
             BenchVerb.Create(),
+            AdapterVerb.Create(),
             SynthVerb.Create(),
             PullVerb.Create(),
             ModelsVerb.Create(),

@@ -5,11 +5,12 @@ public sealed class HelpTests
 {
     public static TheoryData<string, string[]> Verbs => new()
     {
-        { "run", ["PROMPT", "--model", "--threads", "--context", "--kv", "--exact", "--load-as", "--yarn", "--max-tokens", "--temperature", "--top-k", "--top-p", "--min-p", "--seed", "--stop", "--thinking-budget", "--system <TEXT>", "--no-think", "--raw", "--tokens", "--stats"] },
-        { "chat", ["--model", "--max-tokens", "--system <TEXT>", "--no-think"] },
+        { "run", ["PROMPT", "--model", "--threads", "--context", "--kv", "--exact", "--load-as", "--yarn", "--max-tokens", "--temperature", "--top-k", "--top-p", "--min-p", "--seed", "--stop", "--thinking-budget", "--system <TEXT>", "--no-think", "--raw", "--tokens", "--stats", "--adapter"] },
+        { "chat", ["--model", "--max-tokens", "--system <TEXT>", "--no-think", "--adapter"] },
         { "inspect", ["PATH", "--tensors", "--context", "--kv", "--json"] },
         { "verify", ["PATH", "--kv", "--json"] },
         { "synth", ["OUT", "--like", "--type", "--layers", "--mtp", "--seed", "--tokenizer", "--vocab", "--force", "--json"] },
+        { "adapter", ["merge", "convert"] },
         { "bench", ["--model", "--threads", "--prefill", "--depth", "--batch", "--budget", "--quick", "--json", "--svg"] },
         { "pull", ["NAME", "--revision", "--context", "--json"] },
         { "models", ["rm", "--json"] },

@@ -238,6 +238,15 @@ public sealed class AdapterFileTests
         Assert.True(AdapterFile.Recognises(AdapterSamples.Reference));
     }
 
+    [Fact]
+    public void AnAdapterIsNoModel()
+    {
+        using var folder = new TempFolder();
+        GgufAdapterWriter.Write(AdapterSamples.Random(s_config, 1), s_config, folder.File("a.gguf"));
+        foreach (string path in (string[])[AdapterSamples.Reference, folder.File("a.gguf")])
+            Assert.Contains("this is a LoRA adapter", Assert.Throws<BadModelFileException>(() => Checkpoint.Open(path)).Message, StringComparison.Ordinal);
+    }
+
     public static TheoryData<string, string> GgufFaults => new()
     {
         { "kind", "adapter.type" },

@@ -17,9 +17,18 @@ public sealed class AdapterWriterTests
 
     private static readonly Dictionary<string, string> s_gguf = new()
     {
-        ["linear_attn.in_proj_qkv"] = "attn_qkv", ["linear_attn.in_proj_z"] = "attn_gate", ["linear_attn.in_proj_b"] = "ssm_beta", ["linear_attn.in_proj_a"] = "ssm_alpha",
-        ["linear_attn.out_proj"] = "ssm_out", ["self_attn.q_proj"] = "attn_q", ["self_attn.k_proj"] = "attn_k", ["self_attn.v_proj"] = "attn_v", ["self_attn.o_proj"] = "attn_output",
-        ["mlp.gate_proj"] = "ffn_gate", ["mlp.up_proj"] = "ffn_up", ["mlp.down_proj"] = "ffn_down",
+        ["linear_attn.in_proj_qkv"] = "attn_qkv",
+        ["linear_attn.in_proj_z"] = "attn_gate",
+        ["linear_attn.in_proj_b"] = "ssm_beta",
+        ["linear_attn.in_proj_a"] = "ssm_alpha",
+        ["linear_attn.out_proj"] = "ssm_out",
+        ["self_attn.q_proj"] = "attn_q",
+        ["self_attn.k_proj"] = "attn_k",
+        ["self_attn.v_proj"] = "attn_v",
+        ["self_attn.o_proj"] = "attn_output",
+        ["mlp.gate_proj"] = "ffn_gate",
+        ["mlp.up_proj"] = "ffn_up",
+        ["mlp.down_proj"] = "ffn_down",
     };
 
     private static ModelConfig Config()
