@@ -151,12 +151,12 @@ internal static class PeftAdapter
     private static AdapterEntry Entry(SafetensorsFile file, PeftConfig config, string module, TensorRole role, int layer, SafetensorsTensor a, SafetensorsTensor b)
     {
         int rank = (int)config.Match(config.RankPattern, module, config.Rank);
-        TensorSource A = Source(file, a), B = Source(file, b);
-        if (A.RowCount != rank)
+        TensorSource sourceA = Source(file, a), sourceB = Source(file, b);
+        if (sourceA.RowCount != rank)
             throw Wrong(file, a, $"expected [{rank}, …] by the r and rank_pattern of {ConfigName}, found {FileText.Shape(a.Sizes)}");
-        if (B.ColumnCount != rank)
+        if (sourceB.ColumnCount != rank)
             throw Wrong(file, b, $"expected […, {rank}] as lora_A has that many rows, found {FileText.Shape(b.Sizes)}");
-        return new AdapterEntry(module, role, layer, config.Match(config.AlphaPattern, module, config.Alpha), A, B);
+        return new AdapterEntry(module, role, layer, config.Match(config.AlphaPattern, module, config.Alpha), sourceA, sourceB);
     }
 
     private static StoredTensor Source(SafetensorsFile file, SafetensorsTensor tensor)
