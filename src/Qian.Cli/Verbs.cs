@@ -17,6 +17,7 @@ internal static class Verbs
             VerifyVerb.Create(),
             TrainVerb.Create(),
             BenchVerb.Create(),
+            AdapterVerb.Create(),
             SynthVerb.Create(),
             PullVerb.Create(),
             ModelsVerb.Create(),

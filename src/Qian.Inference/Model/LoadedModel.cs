@@ -56,7 +56,7 @@ internal sealed class LoadedModel : IDisposable
         }
     }
 
-    public SequenceState NewSequence() => new(_stateShape, Pool);
+    public SequenceState NewSequence(LowRankAdapter? adapter = null) => new(_stateShape, Pool, adapter);
 
     public void Dispose()
     {
