@@ -18,6 +18,8 @@ internal static class Verbs
             BenchVerb.Create(),
             SynthVerb.Create(),
             PullVerb.Create(),
+            QuantizeVerb.Create(),
+            QualityVerb.Create(),
             ModelsVerb.Create(),
             TokenizeVerb.Create(),
             TemplateVerb.Create(),
