@@ -43,7 +43,8 @@ internal static class QuantizeVerb
             if (parsed.GetValue(saveImportance) is not null && texts.Length == 0)
                 throw new BadRequestException("--save-importance: there is nothing to save without --calibrate");
             // Refuses what can be refused before a long calibration.
-            ModelConversion.Prepare(request).Dispose();
+            if (texts.Length > 0)
+                ModelConversion.Prepare(request).Dispose();
             request = WithImportance(request, parsed.GetValue(importance), texts, parsed.GetValue(saveImportance), cancellation);
             Run(request, parsed.GetValue(dryRun), parsed.GetValue(json), cancellation);
             return Task.FromResult(Program.Done);

@@ -43,7 +43,9 @@ internal sealed class ModelConversion : IDisposable
         Checkpoint checkpoint = Checkpoint.Open(request.InputPath);
         try
         {
-            return new ModelConversion(checkpoint, request) { Notes = NotesOn(checkpoint, request) };
+            var conversion = new ModelConversion(checkpoint, request);
+            conversion.Notes = [.. NotesOn(checkpoint), .. conversion.NotesOnImportance()];
+            return conversion;
         }
         catch
         {
@@ -90,7 +92,7 @@ internal sealed class ModelConversion : IDisposable
             throw new BadRequestException($"{folder}: there is no such folder");
     }
 
-    private static List<string> NotesOn(Checkpoint checkpoint, ConversionRequest request)
+    private static List<string> NotesOn(Checkpoint checkpoint)
     {
         var notes = new List<string>();
         string[] quantized =
@@ -105,8 +107,18 @@ internal sealed class ModelConversion : IDisposable
             notes.Add($"{setAside} tensors that the text model does not use ({(checkpoint.Tensors.Any(tensor => tensor.IsVision) ? "vision" : "unknown")}) are left out");
         if (checkpoint.LoadTokenizer() is null)
             notes.Add("the input has no tokenizer, so the output has none");
-        if (request.KeepMtp && checkpoint.Config.MtpLayerCount == 0)
-            notes.Add("the input has no MTP head");
         return notes;
+    }
+
+    // Also refuses a matrix of another model.
+    private List<string> NotesOnImportance()
+    {
+        if (_request.Importance is not { } importance)
+            return [];
+        List<PlannedTensor> weighed = [.. Tensors.Where(tensor => WeightFormat.IsQuantized(tensor.Type))];
+        int known = weighed.Count(tensor => importance.Find(tensor.Name, tensor.ColumnCount, 0, tensor.Sources.Count) is not null);
+        if (known == 0 && weighed.Count > 0)
+            throw new BadRequestException($"the importance matrix names none of the {weighed.Count} matrices to quantise; it is of another model");
+        return known == weighed.Count ? [] : [$"the importance matrix has nothing on {weighed.Count - known} of {weighed.Count} matrices (embeddings are looked up, not multiplied); their columns count alike"];
     }
 }

@@ -33,5 +33,10 @@ internal static class QualityTable
     private static (string Name, string Value, string Range) Row(string name, Interval interval, string format) =>
         (name, Number(interval.Mean, format), $"{Number(interval.Low, format)} to {Number(interval.High, format)}");
 
-    private static string Number(double value, string format) => value.ToString(format, CultureInfo.InvariantCulture);
+    // No zero with a sign.
+    private static string Number(double value, string format)
+    {
+        string text = value.ToString(format, CultureInfo.InvariantCulture);
+        return text.StartsWith('-') && text.AsSpan(1).IndexOfAnyExcept('0', '.') < 0 ? text[1..] : text;
+    }
 }
