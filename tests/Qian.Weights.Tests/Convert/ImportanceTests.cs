@@ -76,11 +76,12 @@ public sealed class ImportanceTests : IDisposable
         {
             ImportanceFile.Write(_folder.File(name), Sample());
             byte[] whole = File.ReadAllBytes(_folder.File(name));
-            // The older form's optional end may be missing as a whole.
-            int optionalEnd = name == "i.dat" ? whole.Length - 13 : -1;
-            for (int length = 0; length < whole.Length; length += length < 200 ? 1 : 13)
+            // What may be missing: padding behind the last three counts; the older form's end (chunks, length, "b.txt"), which
+            // is taken for missing as long as its two numbers are not there.
+            (int First, int Count) optional = name == "i.gguf" ? (whole.Length - 20, 20) : (whole.Length - 13, 8);
+            for (int length = 0; length < whole.Length; length++)
             {
-                if (length >= optionalEnd && optionalEnd > 0 && length < optionalEnd + 8)
+                if (length >= optional.First && length < optional.First + optional.Count)
                     continue;
                 File.WriteAllBytes(_folder.File("cut"), whole[..length]);
                 Assert.Throws<BadModelFileException>(() => ImportanceFile.Read(_folder.File("cut")));
