@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Qian.Inference.Tests;
 
 namespace Qian.Cli.Tests;
 
