@@ -85,7 +85,10 @@ internal sealed class ModelConversion : IDisposable
             throw new BadRequestException($"{request.OutputPath} is the input; name another place");
         if (request.ToFolder && File.Exists(output))
             throw new BadRequestException($"{request.OutputPath} is a file; a Hugging Face model is a folder");
-        bool exists = request.ToFolder ? Directory.Exists(output) && Directory.EnumerateFileSystemEntries(output).Any() : File.Exists(output);
+        // What a killed run left behind is in nobody's way.
+        bool exists = request.ToFolder
+            ? Directory.Exists(output) && Directory.EnumerateFileSystemEntries(output).Any(path => !path.EndsWith(".part", StringComparison.Ordinal))
+            : File.Exists(output);
         if (exists && !request.Overwrite)
             throw new BadRequestException($"{request.OutputPath} exists{(request.ToFolder ? " and is not empty" : "")}; use --force to replace it");
         if (Path.GetDirectoryName(output) is { } folder && !request.ToFolder && !Directory.Exists(folder))

@@ -71,11 +71,12 @@ public sealed class ConversionTests : IDisposable
     }
 
     [Theory]
-    [InlineData("tiny")]
-    [InlineData("tiny-moe")]
-    public void AFolderComesBackFromGgufValueByValue(string shape)
+    [InlineData("tiny", false)]
+    [InlineData("tiny", true)]
+    [InlineData("tiny-moe", false)]
+    public void AFolderComesBackFromGgufValueByValue(string shape, bool tied)
     {
-        string input = SynthModels.Write(_folder, "hf/", shape), between = _folder.File("m.gguf"), output = _folder.File("back/");
+        string input = SynthModels.Write(_folder, "hf/", shape, tied: tied), between = _folder.File("m.gguf"), output = _folder.File("back/");
         SynthModels.Convert(SynthModels.Request(input, between, "BF16"));
         SynthModels.Convert(SynthModels.Request(between, output, "BF16"));
         Dictionary<string, float[]> wanted = SynthModels.Values(input), found = SynthModels.Values(output);
@@ -138,6 +139,59 @@ public sealed class ConversionTests : IDisposable
         using (Checkpoint checkpoint = Checkpoint.Open(input))
             GgufExport.Write(checkpoint, export, QuantMix.Find(mix).Default);
         Assert.Equal(SHA256.HashData(File.ReadAllBytes(export)), SHA256.HashData(File.ReadAllBytes(ours)));
+    }
+
+    // FP8 with a multiplier per 128 x 128 block: every value that the reader hands out arrives.
+    [Fact]
+    public void AnFp8FolderIsConverted()
+    {
+        string source = SynthModels.Write(_folder, "hf/"), input = _folder.File("fp8/"), output = _folder.File("m.gguf");
+        Directory.CreateDirectory(input);
+        foreach (string path in Directory.GetFiles(source, "*.json"))
+            File.Copy(path, Path.Combine(input, Path.GetFileName(path)));
+        const string quantized = "model.language_model.layers.0.mlp.down_proj.weight";
+        using (SafetensorsSet set = SafetensorsSet.OpenFolder(source))
+        using (SafetensorsWriter writer = SafetensorsWriter.ToFolder(input, long.MaxValue))
+        {
+            foreach (SafetensorsTensor tensor in set.Tensors)
+                writer.Declare(tensor.Name, tensor.Name == quantized ? SafetensorsType.F8E4M3 : tensor.Type, tensor.Sizes);
+            writer.Declare(quantized + "_scale_inv", SafetensorsType.F32, 2, 6);
+            foreach (SafetensorsTensor tensor in set.Tensors)
+                writer.Write(tensor.Name == quantized ? Fp8Codes(256 * 768) : tensor.Data.Span(0, (int)tensor.Data.Length));
+            writer.Write(System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>([.. Enumerable.Range(1, 12).Select(i => 0.01f * i)]));
+            writer.Complete();
+        }
+
+        SynthModels.Convert(SynthModels.Request(input, output, "F32"));
+        Dictionary<string, float[]> wanted = SynthModels.Values(input), found = SynthModels.Values(output);
+        Assert.All(wanted, pair => Assert.True(pair.Value.AsSpan().SequenceEqual(found[pair.Key]), pair.Key));
+        float[] down = found["FfnDown 0 0"];
+        Assert.Equal(0.12f * 448, down.Max(), 1e-4); // the last block's multiplier, the largest code
+        SynthModels.Convert(SynthModels.Request(input, _folder.File("out/"), "BF16"));
+        Assert.True(RelativeError(down, SynthModels.Values(_folder.File("out/"))["FfnDown 0 0"]) < 0.003);
+    }
+
+    // A folder that holds only what a killed run left is as good as empty.
+    [Fact]
+    public void PartsOfAKilledRunAreOverwritten()
+    {
+        string input = SynthModels.Write(_folder, "a.gguf"), output = _folder.File("out/");
+        Directory.CreateDirectory(output);
+        File.WriteAllText(Path.Combine(output, "model.safetensors.part"), "half");
+        SynthModels.Convert(SynthModels.Request(input, output, "BF16"));
+        Assert.DoesNotContain(Directory.GetFiles(output), path => path.EndsWith(".part", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void TheConfigurationOfAStretchedContextComesBack()
+    {
+        ModelConfig config = SynthShape.Find("tiny").ToConfig(null, withMtp: true, 600) with { Yarn = new YarnScaling(4, 65536, 30, 2, 1.2), NormEpsilon = 3e-5f };
+        string path = _folder.File("config.json");
+        File.WriteAllText(path, HuggingFaceText.Config(config, SynthTokenizer.Resolve(SynthModels.SynthRequest("tiny", "BF16"))).ToJsonString());
+        ModelConfig read = HuggingFaceConfig.Read(path, config.Name).Config;
+        Assert.Equal(config.Yarn, read.Yarn);
+        Assert.Equal(config.NormEpsilon, read.NormEpsilon);
+        Assert.Equal(config.ContextLength, read.ContextLength);
     }
 
     [Fact]
@@ -309,6 +363,15 @@ public sealed class ConversionTests : IDisposable
         ConversionResult result = conversion.Write(progress, default);
         Assert.Equal(result.ValueCount, progress.Last);
         Assert.Equal(8.0 * result.TensorBytes / result.ValueCount, result.BitsPerWeight);
+    }
+
+    // All codes but the two that are NaN.
+    private static byte[] Fp8Codes(int count)
+    {
+        var codes = new byte[count];
+        for (int i = 0; i < count; i++)
+            codes[i] = (byte)(i * 7919 >> 3);
+        return Array.ConvertAll(codes, code => (code & 0x7F) == 0x7F ? (byte)(code - 1) : code);
     }
 
     private static int[] Greedy(string path)

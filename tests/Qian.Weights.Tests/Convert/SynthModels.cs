@@ -6,20 +6,21 @@ namespace Qian.Weights.Tests;
 // Small models of random weights to convert: rows of whole 256-value blocks, three value heads per key head (so their order shows).
 internal static class SynthModels
 {
-    public static string Write(TestFolder folder, string name, string shape = "tiny", string mix = "BF16", bool withMtp = true)
+    public static string Write(TestFolder folder, string name, string shape = "tiny", string mix = "BF16", bool withMtp = true, bool tied = false)
     {
-        var request = new SynthRequest
-        {
-            Shape = SynthShape.Find(shape),
-            Mix = QuantMix.Find(mix),
-            WithMtp = withMtp,
-            Seed = 11,
-            ChatTemplate = "{{ messages[0].content }}",
-            ThreadCount = 2,
-        };
-        SynthWriter.Write(folder.File(name), request, null, default);
+        SynthRequest request = SynthRequest(shape, mix) with { WithMtp = withMtp };
+        SynthWriter.Write(folder.File(name), request with { Shape = request.Shape with { TiedEmbeddings = tied } }, null, default);
         return folder.File(name);
     }
+
+    public static SynthRequest SynthRequest(string shape, string mix) => new()
+    {
+        Shape = SynthShape.Find(shape),
+        Mix = QuantMix.Find(mix),
+        Seed = 11,
+        ChatTemplate = "{{ messages[0].content }}",
+        ThreadCount = 2,
+    };
 
     public static ConversionRequest Request(string input, string output, string mix) => new() { InputPath = input, OutputPath = output, Mix = QuantMix.Find(mix), ThreadCount = 2 };
 
