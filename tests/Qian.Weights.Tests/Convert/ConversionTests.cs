@@ -10,8 +10,18 @@ public sealed class ConversionTests : IDisposable
     // Relative rms error that a row of the type may have on gaussian weights: what EncodeTests measured, plus a tenth for small tensors.
     private static readonly Dictionary<WeightType, double> s_errors = new()
     {
-        [WeightType.F32] = 0, [WeightType.BF16] = 0, [WeightType.F16] = 1e-3, [WeightType.Q8_0] = 0.0053, [WeightType.Q6_K] = 0.0182, [WeightType.Q5_K] = 0.0381,
-        [WeightType.Q4_K] = 0.077, [WeightType.Q3_K] = 0.158, [WeightType.Q2_K] = 0.285, [WeightType.IQ4_NL] = 0.081, [WeightType.IQ4_XS] = 0.0813, [WeightType.MXFP4] = 0.1223,
+        [WeightType.F32] = 0,
+        [WeightType.BF16] = 0,
+        [WeightType.F16] = 1e-3,
+        [WeightType.Q8_0] = 0.0053,
+        [WeightType.Q6_K] = 0.0182,
+        [WeightType.Q5_K] = 0.0381,
+        [WeightType.Q4_K] = 0.077,
+        [WeightType.Q3_K] = 0.158,
+        [WeightType.Q2_K] = 0.285,
+        [WeightType.IQ4_NL] = 0.081,
+        [WeightType.IQ4_XS] = 0.0813,
+        [WeightType.MXFP4] = 0.1223,
     };
 
     private readonly TestFolder _folder = new();
