@@ -11,6 +11,9 @@ namespace Qian.Weights;
 // one a .part file, which the next run overwrites) and starts again from the beginning.
 internal sealed class ModelConversion : IDisposable
 {
+    // Vocabulary, merges, template and tensor list of a published file take about 10 MB.
+    private const long MostHeaderBytes = 64L << 20;
+
     private readonly Checkpoint _checkpoint;
     private readonly ConversionRequest _request;
 
@@ -56,8 +59,7 @@ internal sealed class ModelConversion : IDisposable
 
     public ConversionResult Write(IProgress<ConversionProgress>? progress, CancellationToken cancellation)
     {
-        // Vocabulary and headers: what the input spends on them, doubled.
-        DiskRoom.Require(_request.OutputPath, TensorBytes + (64L << 20), "use another disk or a smaller --type");
+        DiskRoom.Require(_request.OutputPath, TensorBytes + MostHeaderBytes, "use another disk or a smaller --type");
         var clock = Stopwatch.StartNew();
         long valuesDone = 0;
         Action<EncodedRows> written = rows =>
