@@ -20,6 +20,8 @@ internal static class Verbs
             AdapterVerb.Create(),
             SynthVerb.Create(),
             PullVerb.Create(),
+            QuantizeVerb.Create(),
+            QualityVerb.Create(),
             ModelsVerb.Create(),
             TokenizeVerb.Create(),
             TemplateVerb.Create(),

@@ -60,6 +60,15 @@ internal sealed class CliProcess : IDisposable
     // What Ctrl-C in a terminal sends.
     public void Interrupt() => Assert.Equal(0, Kill(_process.Id, 2));
 
+    // As the system does when memory runs out.
+    public async Task Kill()
+    {
+        _process.Kill();
+        await _process.WaitForExitAsync().WaitAsync(s_patience);
+    }
+
+    public bool HasExited => _process.HasExited;
+
     public async Task<CliResult> End()
     {
         await _process.WaitForExitAsync().WaitAsync(s_patience);

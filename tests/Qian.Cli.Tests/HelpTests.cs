@@ -14,6 +14,8 @@ public sealed class HelpTests
         { "adapter", ["merge", "convert"] },
         { "bench", ["--model", "--threads", "--prefill", "--depth", "--batch", "--budget", "--quick", "--json", "--svg"] },
         { "pull", ["NAME", "--revision", "--context", "--json"] },
+        { "quantize", ["IN", "OUT", "--type", "--tensor", "--importance", "--calibrate", "--save-importance", "--mtp", "--dry-run", "--force", "--threads", "--json"] },
+        { "quality", ["MODEL", "--text", "--chunk", "--save-logits", "--reference-logits", "--kv", "--exact", "--exact-reference", "--html", "--json"] },
         { "models", ["rm", "--json"] },
         { "tokenize", ["TEXT", "--model", "--control", "--decode", "--json"] },
         { "template", ["FILE", "--model", "--user", "--no-think", "--preserve-thinking", "--no-generation-prompt", "--segments"] },

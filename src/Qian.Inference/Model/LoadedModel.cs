@@ -26,6 +26,8 @@ internal sealed class LoadedModel : IDisposable
 
     public Network Network { get; }
 
+    public NetworkWeights Weights => _weights;
+
     public KvPool Pool { get; }
 
     public ThreadTeam Team { get; }

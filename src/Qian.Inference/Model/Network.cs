@@ -52,6 +52,12 @@ internal sealed partial class Network : IDisposable
     // Called with named intermediate rows while set; for verification against reference activations only.
     public Action<string, int, FloatView>? Tap { get; set; }
 
+    // Sees the input rows of every product while set; for importance matrices.
+    public ProjectionObserver? ProjectionObserver
+    {
+        set => _scratch.Linear.Observer = value;
+    }
+
     // Ends a pass between two layers while set: the states of its sequences are undefined then, so only verification, which
     // throws them away, uses it.
     public CancellationToken Cancellation { get; set; }

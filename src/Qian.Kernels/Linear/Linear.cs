@@ -33,6 +33,7 @@ public static unsafe partial class Linear
             return;
         int columnCount = projections[0].Weight.ColumnCount;
         bool rounds = Check(x, xStride, rowCount, projections, scratch, exact, columnCount);
+        scratch.Observer?.Invoke(x, xStride, rowCount, projections);
 
         ActivationTiles tiles = default;
         if (rounds)
