@@ -126,6 +126,8 @@ public sealed class Engine : IDisposable
         return new Generation(timeline, cancellation, picker);
     }
 
+    internal PromptScorer NewScorer(int alternativeCount) => new(_vocabulary, alternativeCount, _samplingScratch);
+
     internal void Submit(Generation generation) => _scheduler.Submit(generation);
 
     private ThinkingBudget? ThinkingBudgetOf(SamplingOptions options, bool insideThinking)
