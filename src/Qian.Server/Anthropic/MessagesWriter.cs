@@ -44,9 +44,7 @@ internal sealed class MessagesWriter : IReplyWriter
                     json.WriteString("text", block.Text.ToString());
                     break;
                 default:
-                    json.WriteString("type", "tool_use");
-                    json.WriteString("id", NewCallId());
-                    json.WriteString("name", block.CallName);
+                    WriteCall(json, block.CallName);
                     json.WritePropertyName("input");
                     if (block.IsComplete)
                         json.WriteRawValue(block.Text.ToString());
@@ -129,10 +127,22 @@ internal sealed class MessagesWriter : IReplyWriter
         json.WriteNumber("cache_creation_input_tokens", 0);
         json.WriteNumber("cache_read_input_tokens", usage.CachedCount);
         json.WriteNumber("output_tokens", usage.OutputCount);
+        json.WriteStartObject("output_tokens_details");
+        json.WriteNumber("thinking_tokens", usage.ReasoningCount);
+        json.WriteEndObject();
         json.WriteEndObject();
     }
 
-    private static string NewCallId() => "toolu_" + Guid.NewGuid().ToString("N")[..24];
+    // All of a call but its input. "caller" tells it from calls that vendor-side tools make.
+    private static void WriteCall(Utf8JsonWriter json, string name)
+    {
+        json.WriteString("type", "tool_use");
+        json.WriteString("id", "toolu_" + Guid.NewGuid().ToString("N")[..24]);
+        json.WriteString("name", name);
+        json.WriteStartObject("caller");
+        json.WriteString("type", "direct");
+        json.WriteEndObject();
+    }
 
     // Clients drop thinking that bears no signature. Nothing is signed here: it names the reply that the thinking is of.
     private static string SignatureOf(ReplyHead head) => head.Id;
@@ -200,9 +210,7 @@ internal sealed class MessagesWriter : IReplyWriter
                 json.WriteString("text", "");
                 break;
             default:
-                json.WriteString("type", "tool_use");
-                json.WriteString("id", NewCallId());
-                json.WriteString("name", callName);
+                WriteCall(json, callName);
                 json.WriteStartObject("input");
                 json.WriteEndObject();
                 break;
