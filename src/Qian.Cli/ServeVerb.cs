@@ -48,7 +48,7 @@ internal static class ServeVerb
             // Before minutes of loading.
             Check(options);
             using Engine engine = model.Load(parsed, cancellation);
-            await using QianServer server = await QianServer.StartAsync(engine, options, Console.Error, cancellation);
+            await using QianServer server = await Start(engine, options, cancellation);
             Terminal.Note($"serving {options.ModelName} at {server.Address.GetLeftPart(UriPartial.Authority)} (Ctrl-C stops)");
             await Task.Delay(Timeout.Infinite, cancellation).ContinueWith(static _ => { }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
             Terminal.Note($"stopping; replies that run may take {options.DrainLimit.TotalSeconds:0} s more");
@@ -63,6 +63,18 @@ internal static class ServeVerb
         try
         {
             options.Validate();
+        }
+        catch (BadRequestException error)
+        {
+            throw FlagNames.Rename(error);
+        }
+    }
+
+    private static async Task<QianServer> Start(Engine engine, ServerOptions options, CancellationToken cancellation)
+    {
+        try
+        {
+            return await QianServer.StartAsync(engine, options, Console.Error, cancellation);
         }
         catch (BadRequestException error)
         {

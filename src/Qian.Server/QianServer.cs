@@ -53,6 +53,7 @@ public sealed class QianServer : IAsyncDisposable
         // Both are needed by the first request; better to hear of it now.
         _ = engine.Tokenizer;
         _ = engine.Template.Summary;
+        CheckMemory(engine, options);
 
         WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
@@ -106,6 +107,10 @@ public sealed class QianServer : IAsyncDisposable
         {
             // The connections that were left have been broken off.
         }
+
+        // Their generations end within a step; only then may the engine go.
+        while (_replies.Admission.TakenCount > 0)
+            await Task.Delay(5, CancellationToken.None).ConfigureAwait(false);
     }
 
     /// <summary>Stops, if that was not done yet.</summary>
@@ -113,6 +118,16 @@ public sealed class QianServer : IAsyncDisposable
     {
         await StopAsync().ConfigureAwait(false);
         await _application.DisposeAsync().ConfigureAwait(false);
+    }
+
+    // Each reply that is generated beside others has a recurrent state of its own.
+    private static void CheckMemory(Engine engine, ServerOptions options)
+    {
+        MemoryPlan memory = engine.Memory;
+        if (memory.FixedBytes(options.ParallelCount) <= memory.AvailableBytes)
+            return;
+        long fits = Math.Max(1, (memory.AvailableBytes - memory.FixedBytes(0)) / memory.SequenceStateBytes);
+        throw new BadRequestException($"{nameof(ServerOptions.ParallelCount)}: expected at most {fits}, which is what fits in memory beside the model, found {options.ParallelCount}.");
     }
 
     private static void Map(IEndpointRouteBuilder routes, Engine engine, ServerOptions options, ReplySource replies, ServerMetrics metrics)

@@ -6,19 +6,22 @@ using Microsoft.AspNetCore.Http;
 
 namespace Qian.Server.Http;
 
-// Server-sent events, straight into the connection's pipe: one JSON object per event, flushed when it is whole, so that a
-// token is on its way before the next one is computed. A flush also waits for a client that reads slowly.
+// Server-sent events into the connection's pipe: one JSON object per event, sent when it is whole, so that a token is on its
+// way before the next one is computed, and an event that fails half-way leaves no trace. A flush also waits for a client that
+// reads slowly.
 internal sealed class EventStream : IDisposable
 {
     private readonly HttpContext _context;
     private readonly PipeWriter _pipe;
+    private readonly ArrayBufferWriter<byte> _data = new(1024);
     private readonly Utf8JsonWriter _json;
+    private string? _name;
 
     public EventStream(HttpContext context)
     {
         _context = context;
         _pipe = context.Response.BodyWriter;
-        _json = new Utf8JsonWriter(_pipe, JsonReply.Options);
+        _json = new Utf8JsonWriter(_data, JsonReply.Options);
     }
 
     // Sends status and headers: from here on, errors are events.
@@ -33,18 +36,12 @@ internal sealed class EventStream : IDisposable
         await response.StartAsync(_context.RequestAborted).ConfigureAwait(false);
     }
 
-    // The writer of the next event's data; SendAsync ends it.
+    // The writer of the next event's data; End or SendAsync ends it.
     public Utf8JsonWriter Event(string? name = null)
     {
-        if (name is not null)
-        {
-            _pipe.Write("event: "u8);
-            _pipe.Write(Encoding.ASCII.GetBytes(name));
-            _pipe.Write("\n"u8);
-        }
-
-        _pipe.Write("data: "u8);
-        _json.Reset(_pipe);
+        _name = name;
+        _data.ResetWrittenCount();
+        _json.Reset();
         return _json;
     }
 
@@ -52,6 +49,15 @@ internal sealed class EventStream : IDisposable
     public void End()
     {
         _json.Flush();
+        if (_name is not null)
+        {
+            _pipe.Write("event: "u8);
+            _pipe.Write(Encoding.ASCII.GetBytes(_name));
+            _pipe.Write("\n"u8);
+        }
+
+        _pipe.Write("data: "u8);
+        _pipe.Write(_data.WrittenSpan);
         _pipe.Write("\n\n"u8);
     }
 
