@@ -11,7 +11,7 @@ public sealed class CompletionTests(TinyModel model) : IClassFixture<TinyModel>
 {
     private const string Path = "/v1/completions";
 
-    private Task<TestServer> Start() => TestServer.StartAsync(model.Load());
+    private Task<TestServer> Start() => TestServer.StartAsync(model.Load(new EngineOptions { ThreadCount = 1 }));
 
     private static async Task<List<GeneratedToken>> Cold(Engine engine, int[] prompt, SamplingOptions options)
     {
@@ -71,7 +71,7 @@ public sealed class CompletionTests(TinyModel model) : IClassFixture<TinyModel>
     public async Task AnEchoedPromptIsScoredAsDecodingWould()
     {
         // In float32, so that reading in chunks and token by token differ by rounding only.
-        await using TestServer server = await TestServer.StartAsync(model.Load(new EngineOptions { ExactArithmetic = true, KvType = KvType.F32 }));
+        await using TestServer server = await TestServer.StartAsync(model.Load(new EngineOptions { ThreadCount = 1, ExactArithmetic = true, KvType = KvType.F32 }));
         Engine engine = server.Engine;
         int[] ids = engine.Tokenizer.Encode(string.Concat(Enumerable.Repeat("The quick brown fox jumps over the lazy dog. ", 12)));
         Assert.True(ids.Length > 130, "more than two chunks of the delta rule");

@@ -42,7 +42,7 @@ public sealed class HostileBodyTests(TinyModel model) : IClassFixture<TinyModel>
     public async Task NothingThatIsSentBreaksTheServer()
     {
         await using TestServer server = await TestServer.StartAsync(
-            model.Load(new EngineOptions { ContextLength = 4096 }), new ServerOptions { MaxOutputTokens = 2, MaxBodyBytes = 1 << 20, ParallelCount = WorkerCount });
+            model.Load(new EngineOptions { ContextLength = 4096, ThreadCount = 1 }), new ServerOptions { MaxOutputTokens = 2, MaxBodyBytes = 1 << 20, ParallelCount = WorkerCount });
         foreach ((string path, string body) in s_seeds)
         {
             using HttpResponseMessage response = await server.Send(path, body);

@@ -14,7 +14,7 @@ public sealed class LoadTests(TinyModel model) : IClassFixture<TinyModel>
     // Goes on until it is stopped.
     private static readonly object s_endless = new { prompt = "Hello", temperature = 0, max_tokens = 1_000_000, ignore_eos = true, stream = true };
 
-    private Task<TestServer> Start(ServerOptions? options = null, int context = 2048) => TestServer.StartAsync(model.Load(new EngineOptions { ContextLength = context }), options);
+    private Task<TestServer> Start(ServerOptions? options = null, int context = 2048) => TestServer.StartAsync(model.Load(new EngineOptions { ContextLength = context, ThreadCount = 1 }), options);
 
     private static async Task<long> Metric(TestServer server, string name)
     {

@@ -97,7 +97,7 @@ internal sealed class ReplySource
         return new ReplyRun(_engine, Admission, _sessions, _metrics, order, cancellation);
     }
 
-    private static string Describe(ReplyRun run) => run.Progress is var (read, total) && run.Progress is not null
-        ? read < total ? FormattableString.Invariant($"prefill {read}/{total}") : "decoding"
-        : "queued";
+    private static string Describe(ReplyRun run) => run.Progress is not (int read, int total) ? "queued"
+        : read < total ? FormattableString.Invariant($"prefill {read}/{total}")
+        : "decoding";
 }
