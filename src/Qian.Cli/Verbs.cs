@@ -13,6 +13,7 @@ internal static class Verbs
         {
             RunVerb.Create(),
             ChatVerb.Create(),
+            ServeVerb.Create(),
             InspectVerb.Create(),
             VerifyVerb.Create(),
             TrainVerb.Create(),

@@ -191,6 +191,8 @@ public sealed class Engine : IDisposable
             _adapters.Remove(adapter);
     }
 
+    internal PromptScorer NewScorer(int alternativeCount) => new(_vocabulary, alternativeCount, _samplingScratch);
+
     internal void Submit(Generation generation) => _scheduler.Submit(generation);
 
     private ThinkingBudget? ThinkingBudgetOf(SamplingOptions options, bool insideThinking)

@@ -70,6 +70,19 @@ public sealed class Session : IDisposable
         }
     }
 
+    // Computes everything appended so far, and how probable each of those tokens was after the ones before it. Alternatives as
+    // many as asked for. Tokens computed earlier are not scored.
+    internal async Task<IReadOnlyList<GeneratedToken>> ScoreAsync(int alternativeCount, CancellationToken cancellationToken)
+    {
+        PromptScorer scorer = _engine.NewScorer(alternativeCount);
+        await foreach (GeneratedToken _ in Run(new Generation(_timeline, cancellationToken) { Scorer = scorer }, CancellationToken.None).ConfigureAwait(false))
+        {
+            // As in PrefillAsync.
+        }
+
+        return scorer.Scores;
+    }
+
     /// <summary>Generates until the model ends its turn or a limit of <paramref name="options"/> is met.</summary>
     /// <param name="options">How to sample; null takes the checkpoint's own defaults.</param>
     /// <param name="cancellationToken">Stops within one step; what was generated so far stays in the session.</param>

@@ -51,6 +51,9 @@ internal sealed class CliProcess : IDisposable
     // Completes when stderr holds this.
     public Task Noted(string part) => _error.Until(text => text.Contains(part, StringComparison.Ordinal));
 
+    // Stderr so far.
+    public string Notes => _error.Text;
+
     public async Task Write(string input)
     {
         await _process.StandardInput.WriteAsync(input);
@@ -116,7 +119,7 @@ internal sealed class CliProcess : IDisposable
 
         public Heard(StreamReader reader) => _reading = Task.Run(() => Read(reader));
 
-        private string Text
+        public string Text
         {
             get
             {
