@@ -30,6 +30,15 @@ public sealed class VerifyTests
     }
 
     [Fact]
+    public async Task GradientsAreComparedToo()
+    {
+        CliResult result = await CliProcess.Run("verify", Path.Combine(GoldenFolders.Goldens, "gradients"));
+        Assert.Equal(0, result.ExitCode);
+        Assert.Contains("gradient of linear_attn.A_log", result.Out, StringComparison.Ordinal);
+        Assert.DoesNotContain("not covered", result.Out, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task ReferenceNumbersThatDifferAreAFailure()
     {
         string source = Path.Combine(GoldenFolders.Goldens, "mtp-tiny"), doctored = Directory.CreateTempSubdirectory("qian-doctored-").FullName;

@@ -32,6 +32,14 @@ internal sealed class Generation
 
     public bool Samples => _picker is not null;
 
+    // Takes in the logits after every computed token, for who wants to know how probable a prompt is.
+    public PromptScorer? Scorer { get; init; }
+
+    // Rows of the current pass that are this request's.
+    public int FirstRow { get; set; }
+
+    public int RowCount { get; set; }
+
     // After the last pending row was computed: picks the next token. True when the request is finished.
     public bool Step(Span<float> logits)
     {
@@ -39,6 +47,14 @@ internal sealed class Generation
         _timeline.Append(token.Id);
         Output.Writer.TryWrite(token);
         return token.Finish is not null;
+    }
+
+    // logits[vocabulary] after row `row` of this pass.
+    public void Score(int row, Span<float> logits)
+    {
+        int next = _timeline.ComputedCount - RowCount + row + 1;
+        if (next < _timeline.TotalCount)
+            Scorer!.Score(logits, _timeline.AllTokens[next]);
     }
 
     // No token was ever given, so there is none to sample after.

@@ -24,6 +24,7 @@ internal sealed class Scheduler : IDisposable
     private readonly List<Generation> _computed = [];      // requests of this pass
     private readonly Generation[] _sampled = new Generation[LogitRows];
     private readonly SequenceState[] _sampledStates = new SequenceState[LogitRows];
+    private readonly int[] _scoredRows = new int[LogitRows];
     private bool _prefillStarves;
     private volatile bool _stopped;
 
@@ -117,6 +118,7 @@ internal sealed class Scheduler : IDisposable
         {
             if (_batch.RowCount > 0)
                 _network.Forward(_batch);
+            ScorePrompts();
             Sample();
         }
         catch (Exception error)
@@ -154,8 +156,9 @@ internal sealed class Scheduler : IDisposable
             }
 
             // Nothing to compute: a session that was prefilled goes on from its last hidden row.
+            generation.RowCount = count;
             if (count > 0)
-                _batch.Add(generation.State, pending[..count]);
+                generation.FirstRow = _batch.Add(generation.State, pending[..count]);
             _computed.Add(generation);
             hasRows = true;
         }
@@ -174,6 +177,25 @@ internal sealed class Scheduler : IDisposable
         catch (Exception error)
         {
             return error;
+        }
+    }
+
+    // Before anything is sampled: the rows' hidden values are those of the pass just made.
+    private void ScorePrompts()
+    {
+        foreach (Generation generation in _computed)
+        {
+            if (generation.Scorer is null)
+                continue;
+            for (int first = 0; first < generation.RowCount; first += LogitRows)
+            {
+                int count = Math.Min(LogitRows, generation.RowCount - first);
+                for (int i = 0; i < count; i++)
+                    _scoredRows[i] = generation.FirstRow + first + i;
+                _network.Logits(_scoredRows.AsSpan(0, count), _logits.AllFloats);
+                for (int i = 0; i < count; i++)
+                    generation.Score(first + i, _logits.Span<float>((long)i * _vocabularySize * sizeof(float), _vocabularySize));
+            }
         }
     }
 

@@ -36,6 +36,7 @@ public static unsafe partial class Linear
         bool emits = isa == Isa.Vnni;
         if (emits)
             isa = Isa.Avx512;
+        scratch.Observer?.Invoke(x, xStride, rowCount, projections);
 
         ActivationTiles tiles = default;
         if (rounds)
