@@ -80,7 +80,7 @@ internal static class BenchVerb
             Console.WriteLine($"left out: {line}");
         Console.WriteLine(FormattableString.Invariant($"ceilings, {report.ThreadCount} threads: reading {ceilings.ReadGigabytesPerSecond:0.0} GB/s ({MemoryPlan.Format(report.ReadBufferBytes)} in order); 8-bit products {ceilings.Int8GmacsPerSecond:0} GMAC/s ({ceilings.Int8Form}); float32 products {ceilings.Float32GmacsPerSecond:0} GMAC/s ({ceilings.Float32Form})"));
         Console.WriteLine(FormattableString.Invariant($"load {report.LoadSeconds:0.00} s, {report.LoadedBytes / report.LoadSeconds / 1e9:0.00} GB/s of file; native memory {MemoryPlan.Format(report.NativeBytes)}, peak of the process with the read buffer {MemoryPlan.Format(report.PeakBytes)}"));
-        Console.WriteLine($"tier {IsaTier.Current.ToString().ToLowerInvariant()}; medians of windows between which the ceilings were measured; products are those with weights, of {(report.UsesInt8 ? "8 bits" : "float32")}{(request.Quick ? "; --quick: a look, not a measurement" : "")}");
+        Console.WriteLine($"tier {IsaTier.Products.ToString().ToLowerInvariant()}; medians of windows between which the ceilings were measured; products are those with weights, of {(report.UsesInt8 ? "8 bits" : "float32")}{(request.Quick ? "; --quick: a look, not a measurement" : "")}");
     }
 
     private static void PrintJson(BenchReport report, BenchRequest request) => JsonOutput.Print(new
@@ -93,7 +93,7 @@ internal static class BenchVerb
             runtime = System.Runtime.InteropServices.RuntimeInformation.FrameworkDescription,
             processors = Environment.ProcessorCount,
             threads = report.ThreadCount,
-            isa = IsaTier.Current.ToString().ToLowerInvariant(),
+            isa = IsaTier.Products.ToString().ToLowerInvariant(),
         },
         ceilings = new
         {

@@ -25,7 +25,7 @@ internal static class ChatVerb
     public static Command Create()
     {
         var command = new Command("chat", "Talk with the model in the terminal");
-        var model = new ModelOptions(command);
+        var model = new ModelOptions(command, withAdapter: true);
         var sampling = new SamplingFlags(command);
         var system = new Option<string?>("--system") { Description = "System message", HelpName = "TEXT" };
         var noThink = new Option<bool>("--no-think") { Description = "Answer at once, without thinking" };
@@ -35,10 +35,11 @@ internal static class ChatVerb
         {
             SamplingOptions options = sampling.Options(parsed);
             using Engine engine = model.Load(parsed, options.DraftTokens != 0, cancellation);
-            using var talk = new Talk(engine, options, new ChatSettings { System = parsed.GetValue(system), Think = !parsed.GetValue(noThink) });
+            Adapter? adapter = model.Adapter(parsed, engine);
+            using var talk = new Talk(engine, options, new ChatSettings { System = parsed.GetValue(system), Think = !parsed.GetValue(noThink), Adapter = adapter });
             // Without a tokenizer there is nothing to talk with: said now, not after the first message.
             _ = engine.Tokenizer;
-            Terminal.Note($"{engine.Config.Name}, {engine.ContextLength} tokens of context. /help lists the commands.");
+            Terminal.Note($"{engine.Config.Name}{(adapter is null ? "" : $" with the adapter {adapter.Name}")}, {engine.ContextLength} tokens of context. /help lists the commands.");
             return await talk.Run(cancellation);
         });
         return command;

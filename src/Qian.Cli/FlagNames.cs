@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using Qian.Inference;
+using Qian.Server;
 
 namespace Qian.Cli;
 
@@ -24,6 +25,15 @@ internal static class FlagNames
         [nameof(EngineOptions.ContextLength)] = "--context",
         [nameof(EngineOptions.LoadAs)] = "--load-as",
         [nameof(EngineOptions.Yarn)] = "--yarn",
+        [nameof(ServerOptions.Host)] = "--host",
+        [nameof(ServerOptions.Port)] = "--port",
+        [nameof(ServerOptions.Keys)] = "--key",
+        [nameof(ServerOptions.AllowedOrigins)] = "--cors",
+        [nameof(ServerOptions.ParallelCount)] = "--parallel",
+        [nameof(ServerOptions.QueueLimit)] = "--queue",
+        [nameof(ServerOptions.MaxBodyBytes)] = "--max-body",
+        [nameof(ServerOptions.MaxOutputTokens)] = "--max-tokens",
+        [nameof(ServerOptions.DrainLimit)] = "--drain",
     };
 
     // "EngineOptions.ThreadCount: expected …" and "StopStrings[0]: expected …" with the flag in front.

@@ -16,7 +16,7 @@ internal static class InspectVerb
 
     public static Command Create()
     {
-        var path = new Argument<string?>("PATH") { Description = "A .gguf file, a Hugging Face folder, or a pulled name (default: the embedded nano)", Arity = ArgumentArity.ZeroOrOne };
+        var path = new Argument<string?>("PATH") { Description = "A .gguf file, a Hugging Face folder, a LoRA adapter of either kind, or a pulled name (default: the embedded nano)", Arity = ArgumentArity.ZeroOrOne };
         var tensors = new Option<bool>("--tensors") { Description = "List every tensor" };
         var contexts = new Option<int[]>("--context", "-c") { Description = "Context to plan memory for; may be given several times (default 4096, 32768, 131072, 262144)", HelpName = "N" };
         var kv = new Option<string>("--kv") { Description = "Type of attention keys and values", DefaultValueFactory = _ => "f16" };
@@ -25,7 +25,17 @@ internal static class InspectVerb
         var command = new Command("inspect", "Show what a model file holds and what it takes") { path, tensors, contexts, kv, json };
         command.SetAction(parsed =>
         {
-            using Checkpoint checkpoint = Checkpoint.Open(ModelPath.Of(parsed.GetValue(path)));
+            string file = ModelPath.Of(parsed.GetValue(path));
+            if (AdapterFile.Recognises(file))
+            {
+                if (parsed.GetValue(json))
+                    AdapterListing.PrintJson(file, parsed.GetValue(tensors));
+                else
+                    AdapterListing.Print(file, parsed.GetValue(tensors));
+                return Program.Done;
+            }
+
+            using Checkpoint checkpoint = Checkpoint.Open(file);
             int[] chosen = Contexts(parsed.GetValue(contexts), checkpoint.Config.ContextLength);
             KvType kvType = Enum.Parse<KvType>(parsed.GetValue(kv)!, ignoreCase: true);
             MemoryPlan memory = MemoryEstimate.For(checkpoint, new EngineOptions { KvType = kvType }, LayerRange.All(checkpoint.Config));

@@ -1,7 +1,6 @@
 using System.CommandLine;
 using Qian.Inference;
 using Qian.Kernels;
-using Spectre.Console;
 
 namespace Qian.Cli;
 
@@ -16,11 +15,15 @@ internal sealed class ModelOptions
     private readonly Option<string?> _loadAs = new("--load-as") { Description = "Convert float weights while loading: q8_0, q4_k, bf16, f32, …", HelpName = "TYPE" };
     private readonly Option<double?> _yarn = new("--yarn") { Description = "YaRN factor for contexts longer than the model was trained for (2 doubles it)", HelpName = "FACTOR" };
 
-    public ModelOptions(Command command)
+    private readonly Option<string?> _adapter = new("--adapter") { Description = "LoRA adapter to run with: a PEFT folder or a .gguf adapter", HelpName = "PATH" };
+
+    public ModelOptions(Command command, bool withAdapter = false)
     {
         _kv.AcceptOnlyFromAmong(StringComparer.OrdinalIgnoreCase, "f16", "bf16", "f32", "q8_0");
         foreach (Option option in (Option[])[_model, _threads, _context, _kv, _exact, _loadAs, _yarn])
             command.Add(option);
+        if (withAdapter)
+            command.Add(_adapter);
     }
 
     public string Path(ParseResult parsed) => ModelPath.Of(parsed.GetValue(_model));
@@ -56,6 +59,8 @@ internal sealed class ModelOptions
     public Engine Load(ParseResult parsed, bool drafts, CancellationToken cancellation) =>
         Load(Path(parsed), Engine(parsed) with { Speculation = drafts ? Speculation.Auto : Speculation.Off }, cancellation);
 
+    public Adapter? Adapter(ParseResult parsed, Engine engine) => parsed.GetValue(_adapter) is { } path ? engine.LoadAdapter(path) : null;
+
     private static void Check(EngineOptions options)
     {
         try
@@ -68,28 +73,6 @@ internal sealed class ModelOptions
         }
     }
 
-    private static Engine Load(string path, EngineOptions options, CancellationToken cancellation)
-    {
-        if (Console.IsErrorRedirected)
-            return Inference.Engine.Load(path, options, null, cancellation);
-        IAnsiConsole console = Terminal.Error;
-        return console.Progress()
-            .AutoClear(true)
-            .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new PercentageColumn(), new RemainingTimeColumn())
-            .Start(context =>
-            {
-                ProgressTask task = context.AddTask($"loading {Markup.Escape(System.IO.Path.GetFileName(path.TrimEnd('/', '\\')))}");
-                return Inference.Engine.Load(path, options, new LoadBar(task), cancellation);
-            });
-    }
-
-    // Reports on the loading thread: System.Progress would queue every tensor to the pool.
-    private sealed class LoadBar(ProgressTask task) : IProgress<LoadProgress>
-    {
-        public void Report(LoadProgress value)
-        {
-            task.MaxValue = Math.Max(1, value.BytesTotal);
-            task.Value = value.BytesDone;
-        }
-    }
+    private static Engine Load(string path, EngineOptions options, CancellationToken cancellation) =>
+        LoadBar.Under($"loading {System.IO.Path.GetFileName(path.TrimEnd('/', '\\'))}", progress => Inference.Engine.Load(path, options, progress, cancellation));
 }

@@ -11,7 +11,7 @@ internal static class RunVerb
     {
         var prompt = new Argument<string?>("PROMPT") { Description = "What to ask; '-' or nothing reads standard input", Arity = ArgumentArity.ZeroOrOne };
         var command = new Command("run", "Answer one prompt") { prompt };
-        var model = new ModelOptions(command);
+        var model = new ModelOptions(command, withAdapter: true);
         var sampling = new SamplingFlags(command);
         var system = new Option<string?>("--system") { Description = "System message", HelpName = "TEXT" };
         var noThink = new Option<bool>("--no-think") { Description = "Answer at once, without thinking" };
@@ -32,13 +32,14 @@ internal static class RunVerb
             int[]? promptIds = ids is null ? null : SamplingFlags.ParseIds(ids, "--tokens");
             long start = Stopwatch.GetTimestamp();
             using Engine engine = model.Load(parsed, options.DraftTokens != 0, cancellation);
+            Adapter? adapter = model.Adapter(parsed, engine);
             var report = new RunReport(start, parsed.GetValue(json));
             if (promptIds is not null)
-                await Continue(engine.NewSession(), promptIds, options, printIds: true, report, cancellation);
+                await Continue(engine.NewSession(adapter), promptIds, options, printIds: true, report, cancellation);
             else if (parsed.GetValue(raw))
-                await Continue(engine.NewSession(), engine.Tokenizer.Encode(text, matchAddedTokens: true), options, printIds: false, report, cancellation);
+                await Continue(engine.NewSession(adapter), engine.Tokenizer.Encode(text, matchAddedTokens: true), options, printIds: false, report, cancellation);
             else
-                await Answer(engine, parsed.GetValue(system), text, !parsed.GetValue(noThink), options, report, cancellation);
+                await Answer(engine, new ChatSettings { System = parsed.GetValue(system), Think = !parsed.GetValue(noThink), Adapter = adapter }, text, options, report, cancellation);
             if (parsed.GetValue(json))
                 report.PrintJson(engine);
             if (parsed.GetValue(stats))
@@ -77,9 +78,9 @@ internal static class RunVerb
         }
     }
 
-    private static async Task Answer(Engine engine, string? system, string prompt, bool think, SamplingOptions options, RunReport report, CancellationToken cancellation)
+    private static async Task Answer(Engine engine, ChatSettings settings, string prompt, SamplingOptions options, RunReport report, CancellationToken cancellation)
     {
-        using var chat = new ChatSession(engine, new ChatSettings { System = system, Think = think });
+        using var chat = new ChatSession(engine, settings);
         using var progress = new PrefillProgress(() => chat.Progress);
         try
         {

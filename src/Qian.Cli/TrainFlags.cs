@@ -18,6 +18,7 @@ internal sealed class TrainFlags
     private readonly Option<string[]?> _code = new("--code") { Description = "Source tree to learn from, as whole files and as gaps to fill; respects .gitignore; may be repeated", HelpName = "DIR" };
     private readonly Option<string?> _out = new("--out", "-o") { Description = "Folder for the trained model; log, curve and states go into training/ inside", HelpName = "DIR" };
     private readonly Option<string?> _heldOut = new("--held-out") { Description = "What is measured and not learned: a file or folder, or a fraction of the data (default 0.02; 0 for none)", HelpName = "PATH|FRACTION" };
+    private readonly Option<string[]?> _watch = new("--watch") { Description = "Other text whose loss is shown beside, to see what the model forgets; takes what --data takes; may be repeated", HelpName = "PATH" };
     private readonly Option<string> _loss = new("--loss") { Description = "Which tokens of a chat are learned: assistant (its replies) or all", DefaultValueFactory = _ => "assistant", HelpName = "assistant|all" };
 
     private readonly Option<bool> _full = new("--full") { Description = "Train all weights; without it an adapter (LoRA) is trained" };
@@ -64,7 +65,7 @@ internal sealed class TrainFlags
         _schedule.AcceptOnlyFromAmong(StringComparer.OrdinalIgnoreCase, [.. Schedule.Names.Select(known => known.Name)]);
         foreach (Option option in (Option[])
             [
-                _model, _adapterFor, _data, _code, _out, _heldOut, _loss, _full, _rank, _alpha, _rsLora, _dropout, _targets, _epochs, _steps, _tokens, _hours,
+                _model, _adapterFor, _data, _code, _out, _heldOut, _watch, _loss, _full, _rank, _alpha, _rsLora, _dropout, _targets, _epochs, _steps, _tokens, _hours,
                 _batchTokens, _microBatchTokens, _sequence, _long, _rate, _schedule, _warmup, _decayShare, _weightDecay, _decayAll, _clip, _optimizer, _precision, _recompute, _mtpWeight,
                 _seed, _threads, _evaluateEvery, _saveEvery, _saveModel, _resume, _dryRun, _json,
             ])
@@ -89,6 +90,7 @@ internal sealed class TrainFlags
             ModelPath = ModelPath.Of(parsed.GetValue(_model) ?? adapterFor!),
             OutFolder = parsed.GetValue(_out) ?? throw new BadRequestException("no --out DIR given: where should the trained model go?"),
             Data = Data(parsed, seed),
+            WatchedPaths = parsed.GetValue(_watch) ?? [],
             Lora = isFull ? null : Adapter(parsed, seed),
             Epochs = parsed.GetValue(_epochs),
             Steps = parsed.GetValue(_steps),

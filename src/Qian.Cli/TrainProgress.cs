@@ -25,7 +25,7 @@ internal static class TrainProgress
 
     private static string ShortText(TrainingProgress at)
     {
-        string heldOut = at.HeldOutLoss is { } measured ? string.Create(CultureInfo.InvariantCulture, $", held-out {measured:0.000}") : "";
+        string heldOut = Measured(at);
         return at.Loss is { } loss
             ? string.Create(CultureInfo.InvariantCulture, $"step {at.Position.StepCount}, loss {loss:0.000}{heldOut}, {at.TokensPerSecond:0} tokens/s, {Left(at.SecondsLeft)}")
             : $"step 0{heldOut}";
@@ -34,11 +34,17 @@ internal static class TrainProgress
     private static string Text(TrainingProgress at)
     {
         string mtp = at.MtpLoss is { } value ? string.Create(CultureInfo.InvariantCulture, $", mtp {value:0.000}") : "";
-        string heldOut = at.HeldOutLoss is { } measured ? string.Create(CultureInfo.InvariantCulture, $", held-out {measured:0.000}") : "";
+        string heldOut = Measured(at);
         if (at.Loss is not { } loss)
             return $"step 0{heldOut}";
         return string.Create(CultureInfo.InvariantCulture,
             $"step {at.Position.StepCount}, loss {loss:0.000}{mtp}{heldOut}, rate {at.Rate:0.00e-0}, {at.TokensPerSecond:0} tokens/s, {100 * at.PeakShare:0} % of float32 peak, {Left(at.SecondsLeft)}");
+    }
+
+    private static string Measured(TrainingProgress at)
+    {
+        string heldOut = at.HeldOutLoss is { } loss ? string.Create(CultureInfo.InvariantCulture, $", held-out {loss:0.000}") : "";
+        return at.WatchedLoss is { } watched ? string.Create(CultureInfo.InvariantCulture, $"{heldOut}, watched {watched:0.000}") : heldOut;
     }
 
     private static string Left(double? seconds)

@@ -41,6 +41,8 @@ internal static class TrainReport
         Line(Console.Out, $"{Outcome(summary)}: {summary.Position.StepCount} steps, {summary.Position.TokenCount} tokens, {summary.Epochs:0.##} passes over the data, {summary.Position.Seconds:0} s{loss}");
         if (summary is { FirstHeldOutLoss: { } first, HeldOutLoss: { } now })
             Line(Console.Out, $"held-out loss {first:0.0000} at first, {now:0.0000} now (perplexity {Math.Exp(first):0.00} and {Math.Exp(now):0.00})");
+        if (summary is { FirstWatchedLoss: { } watchedFirst, WatchedLoss: { } watchedNow })
+            Line(Console.Out, $"watched loss {watchedFirst:0.0000} at first, {watchedNow:0.0000} now ({100 * (watchedNow / watchedFirst - 1):+0.0;-0.0} %)");
         Line(Console.Out, $"{summary.TokensPerSecond:0} tokens/s, {100 * summary.PeakShare:0.0} % of the float32 peak");
         if (summary.ModelFolder is { } folder)
             Console.WriteLine($"model in {folder}");
@@ -56,6 +58,8 @@ internal static class TrainReport
         loss = summary.Loss,
         first_held_out_loss = summary.FirstHeldOutLoss,
         held_out_loss = summary.HeldOutLoss,
+        first_watched_loss = summary.FirstWatchedLoss,
+        watched_loss = summary.WatchedLoss,
         tokens_per_s = summary.TokensPerSecond,
         float32_peak_share = summary.PeakShare,
         state = summary.StatePath,

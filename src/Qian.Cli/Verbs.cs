@@ -13,12 +13,16 @@ internal static class Verbs
         {
             RunVerb.Create(),
             ChatVerb.Create(),
+            ServeVerb.Create(),
             InspectVerb.Create(),
             VerifyVerb.Create(),
             TrainVerb.Create(),
             BenchVerb.Create(),
+            AdapterVerb.Create(),
             SynthVerb.Create(),
             PullVerb.Create(),
+            QuantizeVerb.Create(),
+            QualityVerb.Create(),
             ModelsVerb.Create(),
             TokenizeVerb.Create(),
             TemplateVerb.Create(),
@@ -39,7 +43,7 @@ internal static class Verbs
         {
             string version = typeof(Verbs).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0] ?? "unknown";
             Console.WriteLine($"qian {version}");
-            Console.WriteLine($"kernels: {IsaTier.Current.ToString().ToLowerInvariant()} in use; this CPU offers {string.Join(", ", IsaTier.Available).ToLowerInvariant()} ({IsaTier.EnvironmentVariable} forces one)");
+            Console.WriteLine($"kernels: {IsaTier.Products.ToString().ToLowerInvariant()} in use; this CPU offers {string.Join(", ", IsaTier.Offered).ToLowerInvariant()} ({IsaTier.EnvironmentVariable} forces one)");
             Console.WriteLine($"runtime: {System.Runtime.InteropServices.RuntimeInformation.FrameworkDescription}, {System.Runtime.InteropServices.RuntimeInformation.RuntimeIdentifier}");
             return Program.Done;
         }

@@ -51,7 +51,7 @@ internal static class VerifyVerb
         {
             Console.WriteLine(JsonSerializer.Serialize(new
             {
-                isa = IsaTier.Current.ToString().ToLowerInvariant(),
+                isa = IsaTier.Products.ToString().ToLowerInvariant(),
                 passed = all.Count - failed,
                 failed,
                 not_covered = uncovered,
@@ -62,7 +62,7 @@ internal static class VerifyVerb
 
         foreach (string line in uncovered)
             Console.WriteLine($"not covered yet: {line}");
-        Console.WriteLine($"{all.Count - failed} within bounds, {failed} outside, on {IsaTier.Current.ToString().ToLowerInvariant()}");
+        Console.WriteLine($"{all.Count - failed} within bounds, {failed} outside, on {IsaTier.Products.ToString().ToLowerInvariant()}");
         return failed == 0 && all.Count > 0 ? Program.Done : Program.Failed;
     }
 

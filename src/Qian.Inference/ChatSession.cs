@@ -17,7 +17,7 @@ public sealed class ChatSession : IDisposable
     private const string ThinkingEnd = "\n</think>\n\n";
 
     private readonly Engine _engine;
-    private readonly Session _session;
+    private Session _session;
     private readonly List<Message> _messages;
     private string _covered = "";   // rendered text that the session's tokens stand for
 
@@ -26,12 +26,12 @@ public sealed class ChatSession : IDisposable
     {
         ArgumentNullException.ThrowIfNull(engine);
         _engine = engine;
-        _session = engine.NewSession();
-        _messages = [.. messages ?? []];
         Settings = settings ?? new ChatSettings();
+        _session = engine.NewSession(Settings.Adapter);
+        _messages = [.. messages ?? []];
     }
 
-    /// <summary>System message, thinking, tools; may be changed between replies.</summary>
+    /// <summary>System message, thinking, tools, adapter; may be changed between replies.</summary>
     public ChatSettings Settings { get; set; }
 
     /// <summary>The conversation so far, without the system message of the settings.</summary>
@@ -42,6 +42,9 @@ public sealed class ChatSession : IDisposable
 
     // Text that the state stands for; what a new prompt shares with it costs nothing.
     internal string CoveredText => _covered;
+
+    // What the state was computed with.
+    internal Adapter? StateAdapter => _session.Adapter;
 
     // The tokens of the state.
     internal IReadOnlyList<int> Tokens => _session.Tokens;
@@ -113,8 +116,16 @@ public sealed class ChatSession : IDisposable
         options?.Validate();
         IReadOnlyList<PromptSegment> prompt = RenderSegments(_messages, generationPrompt: true);
         string promptText = PromptEncoder.Join(prompt);
-        bool continues = _covered.Length > 0 && promptText.StartsWith(_covered, StringComparison.Ordinal);
+        bool isSameAdapter = _session.Adapter == Settings.Adapter;
+        bool continues = isSameAdapter && _covered.Length > 0 && promptText.StartsWith(_covered, StringComparison.Ordinal);
         List<int> added = PromptEncoder.Encode(_engine.Tokenizer, continues ? PromptEncoder.After(prompt, _covered.Length) : prompt);
+        if (!isSameAdapter)
+        {
+            Session other = _engine.NewSession(Settings.Adapter);
+            _session.Dispose();
+            _session = other;
+        }
+
         if (!continues)
         {
             _session.Clear();

@@ -23,6 +23,9 @@ public sealed record ChatSettings
     /// <summary>Tools that the model may call.</summary>
     public IReadOnlyList<ToolDefinition>? Tools { get; init; }
 
+    /// <summary>Adapter that replies are computed with. Another one than before makes the conversation be read anew.</summary>
+    public Adapter? Adapter { get; init; }
+
     internal SamplingMode SamplingModeOf(bool thinks) => !thinks ? SamplingMode.NonThinking : Coding ? SamplingMode.ThinkingCoding : SamplingMode.Thinking;
 }
 

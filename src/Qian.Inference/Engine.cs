@@ -23,6 +23,8 @@ public sealed class Engine : IDisposable
     private readonly VocabularyMask _vocabulary;
     private readonly SamplingScratch _samplingScratch;
     private readonly Lazy<ChatTemplate> _template;
+    private readonly Lock _adapterLock = new();
+    private readonly List<Adapter> _adapters = [];
     private bool _disposed;
 
     private Engine(LoadedModel model, EngineOptions options, MemoryPlan memory, int contextLength, Tokenizer? tokenizer)
@@ -102,11 +104,55 @@ public sealed class Engine : IDisposable
         return new Engine(model, options, memory, contextLength, tokenizer) { EndIds = EndIdsOf(checkpoint, tokenizer) };
     }
 
-    /// <summary>A new, empty session.</summary>
-    public Session NewSession()
+    /// <summary>The adapters that are loaded, oldest first.</summary>
+    public IReadOnlyList<Adapter> Adapters
+    {
+        get
+        {
+            lock (_adapterLock)
+                return [.. _adapters];
+        }
+    }
+
+    /// <summary>
+    /// Loads a LoRA adapter beside the model: a folder of Hugging Face's PEFT (<c>adapter_config.json</c> and
+    /// <c>adapter_model.safetensors</c>) or a <c>.gguf</c> adapter. Either fits a model of either format: the order of the value
+    /// heads, in which the formats differ, is taken care of. May be called while sessions generate.
+    /// </summary>
+    /// <param name="path">Folder or file.</param>
+    /// <param name="name">What to call it; null takes the file's own name. Two adapters of one engine must differ in it.</param>
+    /// <returns>The adapter, for <see cref="NewSession"/>; disposing it unloads it, else it stays until the engine goes.</returns>
+    /// <exception cref="BadModelFileException">The adapter is damaged, of a kind that is not supported, or for another model.</exception>
+    /// <exception cref="BadRequestException">The name is empty or taken.</exception>
+    public Adapter LoadAdapter(string path, string? name = null)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
-        return new Session(this, new Timeline(_model.NewSequence()));
+        AdapterWeights weights;
+        using (AdapterFile file = AdapterFile.Open(path))
+            weights = file.Read(Config);
+        name ??= weights.Name;
+        if (string.IsNullOrWhiteSpace(name))
+            throw new BadRequestException("An adapter needs a name.");
+        lock (_adapterLock)
+        {
+            if (FindAdapter(name) is not null)
+                throw new BadRequestException($"An adapter called '{name}' is loaded already; give this one another name, or unload that one first.");
+            var adapter = new Adapter(this, name, new LowRankAdapter(weights, Config, _model.Network.MaxRows));
+            _adapters.Add(adapter);
+            return adapter;
+        }
+    }
+
+    /// <summary>A new, empty session.</summary>
+    /// <param name="adapter">An adapter of this engine that all of its tokens are computed with; null for the model as it is.</param>
+    /// <exception cref="BadRequestException">The adapter was unloaded, or belongs to another engine.</exception>
+    public Session NewSession(Adapter? adapter = null)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        adapter?.RequireLoaded();
+        if (adapter?.BelongsTo(this) == false)
+            throw new BadRequestException($"The adapter '{adapter.Name}' was loaded by another engine.");
+        return new Session(this, new Timeline(_model.NewSequence(adapter?.Values)), adapter);
     }
 
     /// <summary>Stops computing and frees everything. Sessions must not be used afterwards.</summary>
@@ -116,6 +162,12 @@ public sealed class Engine : IDisposable
             return;
         _disposed = true;
         _scheduler.Dispose();
+        foreach (Adapter adapter in Adapters)
+        {
+            adapter.Dispose();
+            adapter.Values.Dispose();
+        }
+
         _model.Dispose();
     }
 
@@ -132,6 +184,21 @@ public sealed class Engine : IDisposable
         DraftSlot? drafts = options.DraftTokens == 0 ? null : _speculator?.NewSlot(options.DraftTokens, ExpectedLength(timeline, options));
         return new Generation(timeline, cancellation, picker, drafts);
     }
+
+    // Null when no adapter of that name is loaded.
+    internal Adapter? FindAdapter(string name)
+    {
+        lock (_adapterLock)
+            return _adapters.Find(adapter => adapter.Name == name);
+    }
+
+    internal void Forget(Adapter adapter)
+    {
+        lock (_adapterLock)
+            _adapters.Remove(adapter);
+    }
+
+    internal PromptScorer NewScorer(int alternativeCount) => new(_vocabulary, alternativeCount, _samplingScratch);
 
     internal void Submit(Generation generation) => _scheduler.Submit(generation);
 

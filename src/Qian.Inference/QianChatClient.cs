@@ -9,6 +9,9 @@ namespace Qian.Inference;
 /// A loaded model as an <see cref="IChatClient"/> of Microsoft.Extensions.AI: streaming, reasoning as
 /// <see cref="TextReasoningContent"/>, tool calls and results, usage. A few conversations keep their model state, so that a
 /// request which continues one of them reads only what is new; <see cref="ChatResponse.ConversationId"/> is left to callers.
+/// A request is computed with a LoRA adapter of the engine when <see cref="ChatOptions.ModelId"/> is the adapter's name (any other
+/// id means the model itself), or when <see cref="ChatOptions.AdditionalProperties"/> holds its name under "adapter", where a name
+/// that is not loaded is refused.
 /// </summary>
 public sealed class QianChatClient : IChatClient
 {
@@ -41,7 +44,7 @@ public sealed class QianChatClient : IChatClient
     {
         ArgumentNullException.ThrowIfNull(messages);
         IReadOnlyList<Message> conversation = ExtensionsMessages.Read(messages, options);
-        ChatSettings settings = ExtensionsMessages.Settings(options);
+        ChatSettings settings = ExtensionsMessages.Settings(options) with { Adapter = AdapterOf(options) };
         SamplingOptions sampling = ExtensionsMessages.Sampling(options);
         string responseId = "chat_" + Guid.NewGuid().ToString("N");
         DateTimeOffset created = DateTimeOffset.UtcNow;
@@ -58,7 +61,7 @@ public sealed class QianChatClient : IChatClient
                 {
                     ResponseId = responseId,
                     MessageId = responseId,
-                    ModelId = _engine.Config.Name,
+                    ModelId = settings.Adapter?.Name ?? _engine.Config.Name,
                     CreatedAt = created,
                     FinishReason = delta.Finish is { } finish ? ExtensionsMessages.Finish(finish, calledTools) : null,
                 };
@@ -93,6 +96,22 @@ public sealed class QianChatClient : IChatClient
         }
     }
 
+    private Adapter? AdapterOf(ChatOptions? options)
+    {
+        if (options?.AdditionalProperties is { } more && more.TryGetValue("adapter", out object? value) && value is not null)
+        {
+            string name = value switch
+            {
+                string text => text,
+                JsonElement { ValueKind: JsonValueKind.String } element => element.GetString()!,
+                _ => throw new BadRequestException($"adapter: expected the name of a loaded adapter, found {value}."),
+            };
+            return _engine.FindAdapter(name) ?? throw new BadRequestException($"adapter: no adapter called '{name}' is loaded.");
+        }
+
+        return options?.ModelId is { } id ? _engine.FindAdapter(id) : null;
+    }
+
     // The idle conversation that this one continues furthest, else a new one (the least recently used makes room).
     private ChatSession Take(IReadOnlyList<Message> conversation, ChatSettings settings)
     {
@@ -104,7 +123,7 @@ public sealed class QianChatClient : IChatClient
             {
                 session.Settings = settings;
                 string covered = session.CoveredText;
-                if (covered.Length > (best?.CoveredText.Length ?? 0) && session.Render(conversation).StartsWith(covered, StringComparison.Ordinal))
+                if (session.StateAdapter == settings.Adapter && covered.Length > (best?.CoveredText.Length ?? 0) && session.Render(conversation).StartsWith(covered, StringComparison.Ordinal))
                     best = session;
             }
 

@@ -15,11 +15,15 @@ public sealed class Session : IDisposable
     private volatile bool _disposed;
     private volatile Generation? _running;
 
-    internal Session(Engine engine, Timeline timeline)
+    internal Session(Engine engine, Timeline timeline, Adapter? adapter)
     {
         _engine = engine;
         _timeline = timeline;
+        Adapter = adapter;
     }
+
+    /// <summary>What its tokens are computed with beside the model's weights, forks included; null for the model as it is.</summary>
+    public Adapter? Adapter { get; }
 
     /// <summary>All tokens: appended and generated.</summary>
     public IReadOnlyList<int> Tokens => _timeline.Tokens;
@@ -66,10 +70,23 @@ public sealed class Session : IDisposable
         }
     }
 
+    // Computes everything appended so far, and how probable each of those tokens was after the ones before it. Alternatives as
+    // many as asked for. Tokens computed earlier are not scored.
+    internal async Task<IReadOnlyList<GeneratedToken>> ScoreAsync(int alternativeCount, CancellationToken cancellationToken)
+    {
+        PromptScorer scorer = _engine.NewScorer(alternativeCount);
+        await foreach (GeneratedToken _ in Run(new Generation(_timeline, cancellationToken) { Scorer = scorer }, CancellationToken.None).ConfigureAwait(false))
+        {
+            // As in PrefillAsync.
+        }
+
+        return scorer.Scores;
+    }
+
     /// <summary>Generates until the model ends its turn or a limit of <paramref name="options"/> is met.</summary>
     /// <param name="options">How to sample; null takes the checkpoint's own defaults.</param>
     /// <param name="cancellationToken">Stops within one step; what was generated so far stays in the session.</param>
-    /// <exception cref="BadRequestException">An option is out of range, or nothing was appended.</exception>
+    /// <exception cref="BadRequestException">An option is out of range, nothing was appended, or the session's adapter was unloaded.</exception>
     public IAsyncEnumerable<GeneratedToken> GenerateAsync(SamplingOptions? options = null, CancellationToken cancellationToken = default) =>
         Run(_engine.NewGeneration(_timeline, options, cancellationToken), CancellationToken.None);
 
@@ -78,12 +95,14 @@ public sealed class Session : IDisposable
         Run(_engine.NewGeneration(_timeline, options, cancellationToken, mode, insideThinking), CancellationToken.None);
 
     /// <summary>An independent continuation of the same text: keys and values are shared, the recurrent state is copied.</summary>
+    /// <exception cref="BadRequestException">The session's adapter was unloaded.</exception>
     public Session Fork()
     {
+        Adapter?.RequireLoaded();
         Exclusive(true);
         try
         {
-            return new Session(_engine, _timeline.Fork());
+            return new Session(_engine, _timeline.Fork(), Adapter);
         }
         finally
         {
@@ -109,6 +128,7 @@ public sealed class Session : IDisposable
 
     private async IAsyncEnumerable<GeneratedToken> Run(Generation generation, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
+        Adapter?.RequireLoaded();
         Exclusive(true);
         _running = generation;
         if (_disposed)

@@ -14,11 +14,14 @@ public enum Isa
 
     /// <summary>512-bit C# intrinsics (F, BW, DQ, VL).</summary>
     Avx512,
+
+    /// <summary><see cref="Avx512"/> with dot products of bytes emitted as machine code. Bit for bit the same results; only <see cref="Linear"/> tells them apart.</summary>
+    Vnni,
 }
 
 /// <summary>
 /// Which tier runs. Chosen once at start-up from what the CPU offers, or forced by the environment variable
-/// <c>QIAN_ISA=scalar|avx2|avx512</c>, so that one machine can test every tier it has.
+/// <c>QIAN_ISA=scalar|avx2|avx512|vnni</c>, so that one machine can test every tier it has.
 /// </summary>
 public static class IsaTier
 {
@@ -26,33 +29,40 @@ public static class IsaTier
     public const string EnvironmentVariable = "QIAN_ISA";
 
     // Best first. One list drives dispatch, tests and `--version`.
-    private static readonly Isa[] s_ordered = [Isa.Avx512, Isa.Avx2, Isa.Scalar];
+    private static readonly Isa[] s_ordered = [Isa.Vnni, Isa.Avx512, Isa.Avx2, Isa.Scalar];
 
-    /// <summary>The tiers that this CPU can run, best first.</summary>
-    public static IReadOnlyList<Isa> Available { get; } = Array.FindAll(s_ordered, IsSupported);
+    /// <summary>The tiers that this machine can run, best first.</summary>
+    public static IReadOnlyList<Isa> Offered { get; } = Array.FindAll(s_ordered, IsSupported);
 
-    /// <summary>The tier in use. Static readonly, so the JIT folds the dispatch branches away.</summary>
-    public static readonly Isa Current = Choose(Environment.GetEnvironmentVariable(EnvironmentVariable));
+    /// <summary>Those of <see cref="Offered"/> that differ in the width of their vectors: all that most operations know.</summary>
+    public static IReadOnlyList<Isa> Available { get; } = Array.FindAll(s_ordered, isa => isa != Isa.Vnni && IsSupported(isa));
 
-    /// <summary>True where the CPU (and the runtime) can execute the tier.</summary>
+    /// <summary>The tier in use, as <see cref="Linear"/> takes it.</summary>
+    public static readonly Isa Products = Choose(Environment.GetEnvironmentVariable(EnvironmentVariable));
+
+    /// <summary>The tier of all other operations. Static readonly, so the JIT folds the dispatch branches away.</summary>
+    public static readonly Isa Current = Products == Isa.Vnni ? Isa.Avx512 : Products;
+
+    /// <summary>True where the CPU (and the runtime, and the system's rules for code made at run time) can execute the tier.</summary>
     public static bool IsSupported(Isa isa) => isa switch
     {
         Isa.Scalar => true,
         Isa.Avx2 => Avx2.IsSupported && Fma.IsSupported,
         Isa.Avx512 => Avx512F.IsSupported && Avx512BW.IsSupported && Avx512DQ.IsSupported && Vector512.IsHardwareAccelerated,
+        Isa.Vnni => EmittedDot.IsAvailable,
         _ => false,
     };
 
-    private static Isa Choose(string? forced)
+    internal static Isa Choose(string? forced)
     {
         if (!BitConverter.IsLittleEndian)
             throw new PlatformNotSupportedException("Qian reads little-endian files in place; this machine is big-endian.");
         if (string.IsNullOrEmpty(forced))
-            return Available[0];
+            return Offered[0];
         if (!Enum.TryParse(forced, ignoreCase: true, out Isa isa) || int.TryParse(forced, out _))
-            throw new ArgumentException($"{EnvironmentVariable}={forced}: expected scalar, avx2 or avx512.");
+            throw new ArgumentException($"{EnvironmentVariable}={forced}: expected scalar, avx2, avx512 or vnni.");
         if (!IsSupported(isa))
-            throw new PlatformNotSupportedException($"{EnvironmentVariable}={forced}: this CPU offers only {string.Join(", ", Available).ToLowerInvariant()}.");
+            throw new PlatformNotSupportedException($"{EnvironmentVariable}={forced}: this machine offers only {string.Join(", ", Offered).ToLowerInvariant()}.");
         return isa;
     }
 }

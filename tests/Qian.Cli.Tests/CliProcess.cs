@@ -51,6 +51,9 @@ internal sealed class CliProcess : IDisposable
     // Completes when stderr holds this.
     public Task Noted(string part) => _error.Until(text => text.Contains(part, StringComparison.Ordinal));
 
+    // Stderr so far.
+    public string Notes => _error.Text;
+
     public async Task Write(string input)
     {
         await _process.StandardInput.WriteAsync(input);
@@ -59,6 +62,15 @@ internal sealed class CliProcess : IDisposable
 
     // What Ctrl-C in a terminal sends.
     public void Interrupt() => Assert.Equal(0, Kill(_process.Id, 2));
+
+    // As the system does when memory runs out.
+    public async Task Kill()
+    {
+        _process.Kill();
+        await _process.WaitForExitAsync().WaitAsync(s_patience);
+    }
+
+    public bool HasExited => _process.HasExited;
 
     public async Task<CliResult> End()
     {
@@ -107,7 +119,7 @@ internal sealed class CliProcess : IDisposable
 
         public Heard(StreamReader reader) => _reading = Task.Run(() => Read(reader));
 
-        private string Text
+        public string Text
         {
             get
             {

@@ -5,14 +5,18 @@ public sealed class HelpTests
 {
     public static TheoryData<string, string[]> Verbs => new()
     {
-        { "run", ["PROMPT", "--model", "--threads", "--context", "--kv", "--exact", "--load-as", "--yarn", "--max-tokens", "--temperature", "--top-k", "--top-p", "--min-p", "--seed", "--stop", "--thinking-budget", "--draft", "--system <TEXT>", "--no-think", "--raw", "--tokens", "--stats"] },
-        { "chat", ["--model", "--max-tokens", "--system <TEXT>", "--no-think"] },
+        { "run", ["PROMPT", "--model", "--threads", "--context", "--kv", "--exact", "--load-as", "--yarn", "--max-tokens", "--temperature", "--top-k", "--top-p", "--min-p", "--seed", "--stop", "--thinking-budget", "--draft", "--system <TEXT>", "--no-think", "--raw", "--tokens", "--stats", "--adapter"] },
+        { "chat", ["--model", "--max-tokens", "--system <TEXT>", "--no-think", "--adapter"] },
+        { "serve", ["--model", "--host", "--port", "--key", "--key-file", "--alias", "--parallel", "--queue", "--cors", "--max-tokens", "--max-body", "--drain"] },
         { "inspect", ["PATH", "--tensors", "--context", "--kv", "--json"] },
         { "verify", ["PATH", "--kv", "--json"] },
         { "synth", ["OUT", "--like", "--type", "--layers", "--mtp", "--seed", "--tokenizer", "--vocab", "--force", "--json"] },
         { "train", ["--model", "--adapter-for", "--data", "--code", "--out", "--held-out", "--full", "--rank", "--alpha", "--rslora", "--dropout", "--targets", "--epochs", "--steps", "--tokens", "--hours", "--lr", "--schedule", "--optimizer", "--precision", "--recompute", "--mtp-weight", "--seed", "--eval-every", "--save-every", "--resume", "--dry-run", "--json"] },
+        { "adapter", ["merge", "convert"] },
         { "bench", ["--model", "--threads", "--prefill", "--depth", "--batch", "--budget", "--quick", "--json", "--svg"] },
         { "pull", ["NAME", "--revision", "--context", "--json"] },
+        { "quantize", ["IN", "OUT", "--type", "--tensor", "--importance", "--calibrate", "--save-importance", "--mtp", "--dry-run", "--force", "--threads", "--json"] },
+        { "quality", ["MODEL", "--text", "--chunk", "--save-logits", "--reference-logits", "--kv", "--exact", "--exact-reference", "--html", "--json"] },
         { "models", ["rm", "--json"] },
         { "tokenize", ["TEXT", "--model", "--control", "--decode", "--json"] },
         { "template", ["FILE", "--model", "--user", "--no-think", "--preserve-thinking", "--no-generation-prompt", "--segments"] },

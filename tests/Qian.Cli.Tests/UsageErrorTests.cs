@@ -12,7 +12,6 @@ public sealed class UsageErrorTests(TinyModel model) : IClassFixture<TinyModel>
         { "unknown option '--bogus'", ["run", "--bogus", "hi"] },
         { "unknown option '--no-thnk'", ["run", "-m", "MODEL", "--no-thnk"] },
         { "unknown option '--bogus'", ["verify", "--bogus", "MODEL"] },
-        { "no model given, and this build holds no embedded one: name one with -m PATH", ["run", "hi"] },
         { "--temperature: expected a number from 0 to 100, found -1.", ["run", "hi", "-m", "MODEL", "--temperature", "-1"] },
         { "--temperature: expected a number, found 'warm'.", ["run", "hi", "-m", "MODEL", "--temperature", "warm"] },
         { "--max-tokens: expected an integer of 1 or more, found 0.", ["run", "hi", "-m", "MODEL", "-n", "0"] },

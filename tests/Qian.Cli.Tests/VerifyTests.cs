@@ -13,7 +13,7 @@ public sealed class VerifyTests
         Assert.Contains(result.OutLines, line => line.Contains("value", StringComparison.Ordinal) && line.Contains("bound", StringComparison.Ordinal));
         Assert.Contains(result.OutLines, line => line.Contains("e-", StringComparison.Ordinal) && line.TrimEnd().EndsWith("ok", StringComparison.Ordinal));
         Assert.DoesNotContain("FAIL", result.Out, StringComparison.Ordinal);
-        Assert.Matches(@"^\d+ within bounds, 0 outside, on (scalar|avx2|avx512)$", result.OutLines[^1]);
+        Assert.Matches(@"^\d+ within bounds, 0 outside, on (scalar|avx2|avx512|vnni)$", result.OutLines[^1]);
     }
 
     [Fact]
@@ -27,6 +27,15 @@ public sealed class VerifyTests
         Assert.Equal(json.RootElement.GetProperty("passed").GetInt32(), results.Length);
         Assert.NotEmpty(results);
         Assert.All(results, r => Assert.True(r.GetProperty("passed").GetBoolean() && r.GetProperty("value").GetDouble() <= r.GetProperty("bound").GetDouble()));
+    }
+
+    [Fact]
+    public async Task GradientsAreComparedToo()
+    {
+        CliResult result = await CliProcess.Run("verify", Path.Combine(GoldenFolders.Goldens, "gradients"));
+        Assert.Equal(0, result.ExitCode);
+        Assert.Contains("gradient of linear_attn.A_log", result.Out, StringComparison.Ordinal);
+        Assert.DoesNotContain("not covered", result.Out, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -12,7 +12,8 @@ public sealed partial class ArrowTests
         ["Qian.Inference"] = ["Qian.Kernels"],
         ["Qian.Weights"] = ["Qian.Inference", "Qian.Kernels"],
         ["Qian.Training"] = ["Qian.Inference", "Qian.Kernels"],
-        ["Qian.Cli"] = ["Qian.Inference", "Qian.Kernels", "Qian.Weights", "Qian.Training"],
+        ["Qian.Server"] = ["Qian.Inference"],
+        ["Qian.Cli"] = ["Qian.Inference", "Qian.Kernels", "Qian.Weights", "Qian.Training", "Qian.Server"],
     };
 
     // Folders of Qian.Inference, lowest first. A folder may use those before it; the root's data types are everybody's.
@@ -69,6 +70,13 @@ public sealed partial class ArrowTests
         }
 
         Assert.Empty(wrong);
+    }
+
+    [Fact]
+    public void OnlyTheServerKnowsAspNet()
+    {
+        foreach (string project in Directory.GetFiles(Path.Combine(Repository.Root, "src"), "*.csproj", SearchOption.AllDirectories))
+            Assert.Equal(Path.GetFileNameWithoutExtension(project) == "Qian.Server", File.ReadAllText(project).Contains("Microsoft.AspNetCore", StringComparison.Ordinal));
     }
 
     [Fact]

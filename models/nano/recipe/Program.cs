@@ -8,6 +8,7 @@ var root = new RootCommand("The recipe of nano, the small model that comes with 
     DataVerb.Create(),
     VocabularyVerb.Create(),
     StartVerb.Create(),
+    MeasureVerb.Create(),
 };
 try
 {

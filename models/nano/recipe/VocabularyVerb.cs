@@ -27,7 +27,7 @@ internal static class VocabularyVerb
     }
 
     // What stands between the control tokens of each rendered conversation.
-    private static IEnumerable<string> Texts(string path, int count)
+    internal static IEnumerable<string> Texts(string path, int count)
     {
         string[] controls = [.. ControlTokens.All.Select(token => token.Text)];
         foreach (string line in File.ReadLines(path).Take(count))

@@ -43,7 +43,7 @@ internal static class MessageJson
         return tools;
     }
 
-    private static Message ReadMessage(JsonElement json)
+    public static Message ReadMessage(JsonElement json)
     {
         if (json.ValueKind != JsonValueKind.Object || Text(json, "role") is not { } role)
         {

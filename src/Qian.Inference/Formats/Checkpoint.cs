@@ -30,6 +30,8 @@ internal abstract class Checkpoint : IDisposable
         {
             if (File.Exists(System.IO.Path.Combine(path, "config.json")))
                 return mtpPath is null ? new HuggingFaceCheckpoint(path) : throw new BadRequestException($"{mtpPath}: a Hugging Face folder holds its MTP head itself.");
+            if (File.Exists(System.IO.Path.Combine(path, PeftAdapter.ConfigName)))
+                throw new BadModelFileException($"{path}: this is a LoRA adapter; open the model that it was trained on, and give this folder as the adapter.");
             string[] files = [.. Directory.GetFiles(path, "*.gguf").Where(IsMainFile).Order(StringComparer.Ordinal)];
             return files.Length == 1
                 ? GgufCheckpoint.Open(files[0], mtpPath)

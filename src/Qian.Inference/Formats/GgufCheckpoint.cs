@@ -15,6 +15,8 @@ internal sealed class GgufCheckpoint : Checkpoint
     {
         _file = file;
         _mtpFile = mtpFile;
+        if (GgufAdapter.IsAdapter(file))
+            throw new BadModelFileException($"{file.Path}: this is a LoRA adapter; open the model that it was trained on, and give this file as the adapter.");
         ModelConfig config = GgufConfig.Read(file);
         if (config.Name.Length == 0)
             config = config with { Name = System.IO.Path.GetFileNameWithoutExtension(file.Path) };

@@ -7,9 +7,10 @@ namespace Qian.Inference.Formats;
 internal static class GgufExport
 {
     // Matrices take `type` where their rows are whole blocks of it (else Q8_0, else F16); vectors, norms, the convolution and
-    // the router stay F32. `tokenizer` stands in for a checkpoint that has none.
+    // the router stay F32. `tokenizer` stands in for a checkpoint that has none. An adapter is merged in float32, before its
+    // matrices are stored as `type`.
     public static void Write(
-        Checkpoint checkpoint, string path, WeightType type, TokenizerSpec? tokenizer = null, IProgress<LoadProgress>? progress = null, CancellationToken cancellation = default)
+        Checkpoint checkpoint, string path, WeightType type, TokenizerSpec? tokenizer = null, AdapterWeights? adapter = null, IProgress<LoadProgress>? progress = null, CancellationToken cancellation = default)
     {
         ModelConfig config = checkpoint.Config;
         tokenizer = checkpoint.LoadTokenizer() ?? tokenizer;
@@ -19,7 +20,7 @@ internal static class GgufExport
         if (tokenizer is not null)
             GgufMetadata.WriteTokenizer(writer, tokenizer, checkpoint.ChatTemplate);
 
-        List<Entry> entries = List(checkpoint, type);
+        List<Entry> entries = List(checkpoint, type, adapter);
         foreach (Entry entry in entries)
             writer.Declare(entry.Name, entry.Type, entry.Sizes);
         var order = new ValueHeadOrder(config);
@@ -58,14 +59,15 @@ internal static class GgufExport
         }
     }
 
-    private static List<Entry> List(Checkpoint checkpoint, WeightType type)
+    private static List<Entry> List(Checkpoint checkpoint, WeightType type, AdapterWeights? adapter)
     {
+        Dictionary<(TensorRole, int), AdapterTarget> targets = adapter?.InOrderOf(checkpoint.Config).ToDictionary(target => (target.Role, target.Layer)) ?? [];
         ModelConfig config = checkpoint.Config;
         var entries = new List<Entry>();
         foreach (TensorRole role in (ReadOnlySpan<TensorRole>)[TensorRole.Output, TensorRole.OutputNorm, TensorRole.TokenEmbedding])
         {
             if (role != TensorRole.Output || !config.TiedEmbeddings)
-                entries.Add(new Entry(role, -1, [checkpoint.Require(role)], type));
+                entries.Add(new Entry(role, -1, [Source(role, -1)], type));
         }
 
         for (int layer = 0; layer < config.LayerCount + config.MtpLayerCount; layer++)
@@ -76,12 +78,20 @@ internal static class GgufExport
                     continue;
                 TensorSource[] sources = TensorShapes.IsExpert(role)
                     ? [.. Enumerable.Range(0, config.ExpertCount).Select(expert => checkpoint.Require(role, layer, expert))]
-                    : [checkpoint.Require(role, layer)];
+                    : [Source(role, layer)];
                 entries.Add(new Entry(role, layer, sources, type));
             }
         }
 
         return entries;
+
+        TensorSource Source(TensorRole role, int layer)
+        {
+            TensorSource source = checkpoint.Require(role, layer);
+            return targets.TryGetValue((role, layer), out AdapterTarget? target)
+                ? new MergedTensor(source, target, adapter!.Scale(target)) { Name = source.Name, RowCount = source.RowCount, ColumnCount = source.ColumnCount }
+                : source;
+        }
     }
 
     // general.file_type of a file whose matrices are of one type.

@@ -9,7 +9,6 @@ namespace Qian.Inference.Formats;
 internal sealed class HuggingFaceCheckpoint : Checkpoint
 {
     private const long LongestTemplate = 16 << 20;
-    private static readonly string[] s_prefixes = ["model.language_model.", "model.", "language_model.model.", "language_model.", ""];
 
     private readonly SafetensorsSet _set;
     private readonly HuggingFaceModel _model;
@@ -25,7 +24,7 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
         _set = SafetensorsSet.OpenFolder(folder);
         try
         {
-            _prefix = Array.Find(s_prefixes, prefix => _set.Find(prefix + TensorNames.HuggingFaceSuffix(TensorRole.TokenEmbedding)) is not null)
+            _prefix = Array.Find(TensorNames.HuggingFacePrefixes, prefix => _set.Find(prefix + TensorNames.HuggingFaceSuffix(TensorRole.TokenEmbedding)) is not null)
                 ?? throw new BadModelFileException($"{folder}: no tensor '…embed_tokens.weight' under any known prefix; these are not the weights of a text model.");
             bool hasMtp = _set.Find("mtp." + TensorNames.HuggingFaceSuffix(TensorRole.MtpProjection)) is not null;
             Config = hasMtp ? _model.Config : _model.Config with { MtpLayerCount = 0 };

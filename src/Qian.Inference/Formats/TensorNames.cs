@@ -3,6 +3,9 @@ namespace Qian.Inference.Formats;
 // The spellings of every role. The only place that knows them.
 internal static class TensorNames
 {
+    // What stands before the text model's own names in Hugging Face's files: of the multimodal class, of the text class, of others.
+    public static string[] HuggingFacePrefixes { get; } = ["model.language_model.", "model.", "language_model.model.", "language_model.", ""];
+
     // Vision tensors are another part's business: recognised, and set aside.
     public static bool IsVision(string name) => name.StartsWith("model.visual.", StringComparison.Ordinal) || name.StartsWith("visual.", StringComparison.Ordinal)
         || name.StartsWith("v.", StringComparison.Ordinal) || name.StartsWith("mm.", StringComparison.Ordinal);

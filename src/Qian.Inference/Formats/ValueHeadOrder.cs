@@ -29,6 +29,9 @@ internal sealed class ValueHeadOrder
         };
     }
 
+    // For each column of the output projection as GGUF stores it, the column of the checkpoint that belongs there.
+    public int SourceColumn(TensorRole role, int column) => _isIdentity || role != TensorRole.LinearOutput ? column : InBlocks(column, _config.LinearValueDim);
+
     // Entries of the vectors with one value per value head, and columns of the output projection.
     public void Reorder(TensorRole role, ReadOnlySpan<float> source, Span<float> destination)
     {

@@ -26,6 +26,8 @@ internal sealed class LoadedModel : IDisposable
 
     public Network Network { get; }
 
+    public NetworkWeights Weights => _weights;
+
     public KvPool Pool { get; }
 
     public ThreadTeam Team { get; }
@@ -56,7 +58,7 @@ internal sealed class LoadedModel : IDisposable
         }
     }
 
-    public SequenceState NewSequence() => new(_stateShape, Pool);
+    public SequenceState NewSequence(LowRankAdapter? adapter = null) => new(_stateShape, Pool, adapter);
 
     public void Dispose()
     {

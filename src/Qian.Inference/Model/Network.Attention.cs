@@ -1,3 +1,4 @@
+using Qian.Inference.Formats;
 using Qian.Kernels;
 
 namespace Qian.Inference.Model;
@@ -6,14 +7,17 @@ namespace Qian.Inference.Model;
 // grouped heads, and the output multiplied by sigmoid(gate) before the output projection.
 internal sealed partial class Network
 {
-    private void GatedAttention(AttentionWeights w, int layerIndex, int cacheIndex, ForwardBatch batch)
+    private void GatedAttention(AttentionWeights w, int layerIndex, int cacheIndex, ForwardBatch batch, AdapterRuns runs)
     {
         ForwardScratch s = _scratch;
         int rows = batch.RowCount, heads = _config.AttentionHeads, kvHeads = _config.KvHeads, dim = _config.HeadDim;
         int qWidth = heads * dim, kvWidth = kvHeads * dim;
         float epsilon = _config.NormEpsilon;
 
-        Linear.Project(s.Normed, _config.HiddenSize, rows, [new Projection(w.Q, s.QGate, 2 * qWidth), new Projection(w.K, s.K, kvWidth), new Projection(w.V, s.V, kvWidth)], s.Linear, _exact, _team);
+        Project(
+            runs, layerIndex, s.Normed, _config.HiddenSize, rows,
+            [new Projection(w.Q, s.QGate, 2 * qWidth), new Projection(w.K, s.K, kvWidth), new Projection(w.V, s.V, kvWidth)],
+            [TensorRole.AttentionQ, TensorRole.AttentionK, TensorRole.AttentionV]);
         Tap?.Invoke("q_proj", layerIndex, FirstRows(s.QGate, rows, 2 * qWidth));
 
         HeadNormRope.Apply(s.QGate, 2 * qWidth, 2 * dim, rows, heads, dim, w.QNorm, epsilon, s.CosSin, _config.RotaryDim, s.Q, _team);
@@ -28,6 +32,6 @@ internal sealed partial class Network
 
         OutputGate.Apply(s.AttentionRows, s.QGate, rows, heads, dim, _team);
         Tap?.Invoke("gated_attention", layerIndex, FirstRows(s.AttentionRows, rows, qWidth));
-        Linear.Project(s.AttentionRows, qWidth, rows, [new Projection(w.Output, s.MixerOutput, _config.HiddenSize)], s.Linear, _exact, _team);
+        Project(runs, layerIndex, s.AttentionRows, qWidth, rows, [new Projection(w.Output, s.MixerOutput, _config.HiddenSize)], [TensorRole.AttentionOutput]);
     }
 }

@@ -1,3 +1,4 @@
+using Qian.Inference.Formats;
 using Qian.Kernels;
 
 namespace Qian.Inference.Model;
@@ -9,15 +10,15 @@ internal sealed partial class Network
     // Epsilon of the q/k L2 norm: x / sqrt(sum x² + 1e-6), fixed in the reference (modeling_qwen3_5.py, l2norm).
     private const float L2Epsilon = 1e-6f;
 
-    private void GatedDeltaNet(DeltaNetWeights w, int layerIndex, int stateIndex, ForwardBatch batch)
+    private void GatedDeltaNet(DeltaNetWeights w, int layerIndex, int stateIndex, ForwardBatch batch, AdapterRuns runs)
     {
         ForwardScratch s = _scratch;
         int rows = batch.RowCount, channels = _config.ConvChannels, valueHeads = _config.LinearValueHeads, valueWidth = valueHeads * _config.LinearValueDim;
 
-        Linear.Project(
-            s.Normed, _config.HiddenSize, rows,
+        Project(
+            runs, layerIndex, s.Normed, _config.HiddenSize, rows,
             [new Projection(w.Qkv, s.RawQkv, channels), new Projection(w.Z, s.Z, valueWidth), new Projection(w.B, s.B, valueHeads), new Projection(w.A, s.Alpha, valueHeads)],
-            s.Linear, _exact, _team);
+            [TensorRole.LinearQkv, TensorRole.LinearZ, TensorRole.LinearB, TensorRole.LinearA]);
         Tap?.Invoke("in_proj_qkv", layerIndex, FirstRows(s.RawQkv, rows, channels));
         Tap?.Invoke("in_proj_z", layerIndex, FirstRows(s.Z, rows, valueWidth));
 
@@ -40,7 +41,7 @@ internal sealed partial class Network
         Tap?.Invoke("delta_output", layerIndex, FirstRows(s.DeltaRows, rows, valueWidth));
         GatedNorm.Apply(s.DeltaRows, s.Z, w.Norm, _config.NormEpsilon, s.DeltaRows, rows, valueHeads, _config.LinearValueDim, _team);
         Tap?.Invoke("gated_norm", layerIndex, FirstRows(s.DeltaRows, rows, valueWidth));
-        Linear.Project(s.DeltaRows, valueWidth, rows, [new Projection(w.Output, s.MixerOutput, _config.HiddenSize)], s.Linear, _exact, _team);
+        Project(runs, layerIndex, s.DeltaRows, valueWidth, rows, [new Projection(w.Output, s.MixerOutput, _config.HiddenSize)], [TensorRole.LinearOutput]);
     }
 
     // Whole chunks, then what is left: the chunked form too unless it is short enough for the step.

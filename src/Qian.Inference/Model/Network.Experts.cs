@@ -1,3 +1,4 @@
+using Qian.Inference.Formats;
 using Qian.Kernels;
 
 namespace Qian.Inference.Model;
@@ -6,17 +7,17 @@ namespace Qian.Inference.Model;
 // expert behind a sigmoid. Rows are grouped by expert, so that each chosen expert is read once per pass and no other is.
 internal sealed partial class Network
 {
-    private void Experts(MoeWeights w, int layerIndex, int rows)
+    private void Experts(MoeWeights w, int layerIndex, int rows, AdapterRuns runs)
     {
         ForwardScratch s = _scratch;
         int hidden = _config.HiddenSize, experts = _config.ExpertCount, chosen = _config.ExpertsPerToken;
 
         // The shared expert first: it uses the Gate and Up buffers as the others do, and its output has a buffer of its own.
-        Mlp(w.Shared, s.Normed, rows, s.SharedOutput);
-        Linear.Project(
-            s.Normed, hidden, rows,
+        Mlp(w.Shared, s.Normed, rows, s.SharedOutput, runs, layerIndex, [TensorRole.SharedGate, TensorRole.SharedUp, TensorRole.SharedDown]);
+        Project(
+            runs, layerIndex, s.Normed, hidden, rows,
             [new Projection(w.Router, s.RouterLogits, experts), new Projection(w.SharedGate, s.SharedLogits, 1)],
-            s.Linear, _exact, _team);
+            [TensorRole.RouterGate, TensorRole.SharedExpertGate]);
         Span<int> chosenExperts = s.ChosenExperts.AsSpan(0, rows * chosen);
         Tap?.Invoke("router_logits", layerIndex, FirstRows(s.RouterLogits, rows, experts));
         Router.TopK(s.RouterLogits, rows, experts, chosen, chosenExperts, s.RouterWeights, default);
@@ -29,7 +30,8 @@ internal sealed partial class Network
             if (count == 0)
                 continue;
             Rows.Gather(s.Normed, hidden, s.ExpertRows.AsSpan(start, count), s.ExpertInput);
-            Mlp(w.Experts[expert], s.ExpertInput, count, s.ExpertDown);
+            // Its rows are not the batch's, and no adapter has targets here.
+            Mlp(w.Experts[expert], s.ExpertInput, count, s.ExpertDown, _noRuns, layerIndex, [TensorRole.ExpertGate, TensorRole.ExpertUp, TensorRole.ExpertDown]);
             Rows.Scatter(s.ExpertDown, hidden, s.ExpertSlots.AsSpan(start, count), s.ExpertOutput);
         }
 

@@ -1,3 +1,4 @@
+using Qian.Inference.Formats;
 using Qian.Kernels;
 
 namespace Qian.Inference.Model;
@@ -20,14 +21,15 @@ internal sealed partial class Network
         int rows = batch.RowCount, width = _config.HiddenSize;
         float epsilon = _config.NormEpsilon;
 
+        _mtpRuns.Fill(batch);
         RmsNorm.Apply(hidden, w.HiddenNorm, epsilon, s.MixerOutput, rows, width, _team);
         EmbedRows(batch);
         RmsNorm.Apply(s.Residual, w.EmbeddingNorm, epsilon, s.Normed, rows, width, _team);
         Rows.Concatenate(s.Normed, s.MixerOutput, s.MtpInput, rows, width);
-        Linear.Project(s.MtpInput, 2 * width, rows, [new Projection(w.Projection, s.Residual, width)], s.Linear, _exact, _team);
+        Project(_mtpRuns, _config.LayerCount, s.MtpInput, 2 * width, rows, [new Projection(w.Projection, s.Residual, width)], [TensorRole.MtpProjection]);
 
         _rope.Fill(batch.Positions, rows, s.CosSin);
-        DecoderLayer(w.Layer, _config.LayerCount, MtpCacheIndex, batch);
+        DecoderLayer(w.Layer, _config.LayerCount, MtpCacheIndex, batch, _mtpRuns);
         RmsNorm.Apply(s.Residual, w.OutputNorm, epsilon, s.MtpHidden, rows, width, _team);
     }
 
@@ -38,5 +40,5 @@ internal sealed partial class Network
     public void KeepMtpRows(ReadOnlySpan<int> rowIndices) => Rows.Gather(_scratch.MtpHidden, _config.HiddenSize, rowIndices, _scratch.MtpHidden);
 
     // logits[rowIndices.Length, vocabulary] of chosen rows of the last MTP pass, through the trunk's head.
-    public void MtpLogits(ReadOnlySpan<int> rowIndices, FloatView logits) => LogitsOf(_scratch.MtpHidden, rowIndices, logits);
+    public void MtpLogits(ReadOnlySpan<int> rowIndices, FloatView logits) => LogitsOf(_scratch.MtpHidden, rowIndices, _mtpRuns, logits);
 }

@@ -45,8 +45,13 @@ internal sealed partial class Network
     // logits[rows.Length, vocabulary] of the token after each row.
     public void NextLogits(ReadOnlySpan<LogitRow> rows, FloatView logits)
     {
+        _headRuns.Clear();
         for (int i = 0; i < rows.Length; i++)
+        {
             _scratch.Normed.Slice((long)i * _config.HiddenSize).CopyFrom(rows[i].PassRow is { } row ? HiddenRow(row) : rows[i].Sequence.LastHidden);
+            _headRuns.Add(rows[i].Sequence.Adapter, 1);
+        }
+
         ProjectHead(rows.Length, logits);
     }
 

@@ -1,3 +1,4 @@
+using Qian.Inference.Formats;
 using Qian.Kernels;
 
 namespace Qian.Inference.Model;
@@ -37,6 +38,9 @@ internal sealed partial class Network : IDisposable
         _team = team;
         _exact = exact;
         _scratch = new ForwardScratch(_config, _range, weights.Mtp is not null, maxRows, maxContext, team.ThreadCount);
+        _trunkRuns = new AdapterRuns(maxRows);
+        _mtpRuns = new AdapterRuns(maxRows);
+        _headRuns = new AdapterRuns(maxRows);
         int[] sections = [.. _config.RopeSections];
         _rope = new RopeTable(_config.RotaryDim, _config.RopeTheta, sections, yarn ?? _config.Yarn);
 
@@ -50,6 +54,12 @@ internal sealed partial class Network : IDisposable
 
     // Called with named intermediate rows while set; for verification against reference activations only.
     public Action<string, int, FloatView>? Tap { get; set; }
+
+    // Sees the input rows of every product while set; for importance matrices.
+    public ProjectionObserver? ProjectionObserver
+    {
+        set => _scratch.Linear.Observer = value;
+    }
 
     // Ends a pass between two layers while set: the states of its sequences are undefined then, so only verification, which
     // throws them away, uses it.
@@ -67,10 +77,11 @@ internal sealed partial class Network : IDisposable
     public void Forward(ForwardBatch batch)
     {
         int rows = batch.RowCount;
+        _trunkRuns.Fill(batch);
         EmbedRows(batch);
         _rope.Fill(batch.Positions, rows, _scratch.CosSin);
         for (int i = 0; i < _weights.Layers.Length; i++)
-            DecoderLayer(_weights.Layers[i], _range.First + i, _cacheIndex[i], batch);
+            DecoderLayer(_weights.Layers[i], _range.First + i, _cacheIndex[i], batch, _trunkRuns);
 
         if (_range.Head)
             RmsNorm.Apply(_scratch.Residual, _weights.OutputNorm, _config.NormEpsilon, _scratch.Hidden, rows, _config.HiddenSize, _team);
@@ -81,7 +92,7 @@ internal sealed partial class Network : IDisposable
     }
 
     // logits[rowIndices.Length, vocabulary] of chosen rows of the last pass.
-    public void Logits(ReadOnlySpan<int> rowIndices, FloatView logits) => LogitsOf(_scratch.Hidden, rowIndices, logits);
+    public void Logits(ReadOnlySpan<int> rowIndices, FloatView logits) => LogitsOf(_scratch.Hidden, rowIndices, _trunkRuns, logits);
 
     public void Dispose()
     {
@@ -89,8 +100,11 @@ internal sealed partial class Network : IDisposable
         _scratch.Dispose();
     }
 
-    private void LogitsOf(FloatView hidden, ReadOnlySpan<int> rowIndices, FloatView logits)
+    private void LogitsOf(FloatView hidden, ReadOnlySpan<int> rowIndices, AdapterRuns runs, FloatView logits)
     {
+        _headRuns.Clear();
+        foreach (int row in rowIndices)
+            _headRuns.Add(runs.Of(row), 1);
         Rows.Gather(hidden, _config.HiddenSize, rowIndices, _scratch.Normed);
         ProjectHead(rowIndices.Length, logits);
     }
@@ -98,7 +112,7 @@ internal sealed partial class Network : IDisposable
     private void ProjectHead(int rowCount, FloatView logits)
     {
         WeightMatrix head = _weights.Head ?? throw new InvalidOperationException("this layer range has no output head");
-        Linear.Project(_scratch.Normed, _config.HiddenSize, rowCount, [new Projection(head, logits, _config.VocabularySize)], _scratch.Linear, _exact, _team);
+        Project(_headRuns, -1, _scratch.Normed, _config.HiddenSize, rowCount, [new Projection(head, logits, _config.VocabularySize)], [TensorRole.Output]);
     }
 
     private void EmbedRows(ForwardBatch batch)
@@ -114,7 +128,7 @@ internal sealed partial class Network : IDisposable
         Embedding.Gather(embedding, batch.TokenIds.AsSpan(0, batch.RowCount), _scratch.Residual, _team);
     }
 
-    private void DecoderLayer(LayerWeights layer, int layerIndex, int cacheIndex, ForwardBatch batch)
+    private void DecoderLayer(LayerWeights layer, int layerIndex, int cacheIndex, ForwardBatch batch, AdapterRuns runs)
     {
         int rows = batch.RowCount;
         int hidden = _config.HiddenSize;
@@ -124,27 +138,27 @@ internal sealed partial class Network : IDisposable
 
         RmsNorm.Apply(_scratch.Residual, layer.InputNorm, _config.NormEpsilon, _scratch.Normed, rows, hidden, _team);
         if (layer.Attention is { } attention)
-            GatedAttention(attention, layerIndex, cacheIndex, batch);
+            GatedAttention(attention, layerIndex, cacheIndex, batch, runs);
         else
-            GatedDeltaNet(layer.DeltaNet!, layerIndex, cacheIndex, batch);
+            GatedDeltaNet(layer.DeltaNet!, layerIndex, cacheIndex, batch, runs);
         Residual.Add(_scratch.Residual, _scratch.MixerOutput, count, _team);
 
         RmsNorm.Apply(_scratch.Residual, layer.PostAttentionNorm, _config.NormEpsilon, _scratch.Normed, rows, hidden, _team);
         if (layer.Mlp is { } mlp)
-            Mlp(mlp, _scratch.Normed, rows, _scratch.MixerOutput);
+            Mlp(mlp, _scratch.Normed, rows, _scratch.MixerOutput, runs, layerIndex, [TensorRole.FfnGate, TensorRole.FfnUp, TensorRole.FfnDown]);
         else
-            Experts(layer.Moe!, layerIndex, rows);
+            Experts(layer.Moe!, layerIndex, rows, runs);
         Residual.Add(_scratch.Residual, _scratch.MixerOutput, count, _team);
         Tap?.Invoke("layer_output", layerIndex, FirstRows(_scratch.Residual, rows, hidden));
     }
 
-    // y = down . (silu(gate . x) * up . x)
-    private void Mlp(MlpWeights mlp, FloatView x, int rows, FloatView y)
+    // y = down . (silu(gate . x) * up . x); roles: of gate, up and down.
+    private void Mlp(MlpWeights mlp, FloatView x, int rows, FloatView y, AdapterRuns runs, int layerIndex, ReadOnlySpan<TensorRole> roles)
     {
         int width = mlp.Gate.RowCount;
-        Linear.Project(x, _config.HiddenSize, rows, [new Projection(mlp.Gate, _scratch.Gate, width), new Projection(mlp.Up, _scratch.Up, width)], _scratch.Linear, _exact, _team);
+        Project(runs, layerIndex, x, _config.HiddenSize, rows, [new Projection(mlp.Gate, _scratch.Gate, width), new Projection(mlp.Up, _scratch.Up, width)], roles[..2]);
         SwiGlu.Apply(_scratch.Gate, _scratch.Up, _scratch.Gate, (long)rows * width, _team);
-        Linear.Project(_scratch.Gate, width, rows, [new Projection(mlp.Down, y, _config.HiddenSize)], _scratch.Linear, _exact, _team);
+        Project(runs, layerIndex, _scratch.Gate, width, rows, [new Projection(mlp.Down, y, _config.HiddenSize)], roles[2..]);
     }
 
     // The last token's hidden row stays with its sequence: the MTP head needs it once the next token is known.

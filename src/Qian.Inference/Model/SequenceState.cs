@@ -13,13 +13,19 @@ internal sealed class SequenceState : IDisposable
     private KvBlock[] _blocks;
     private bool _disposed;
 
-    public SequenceState(StateShape shape, KvPool pool)
+    public SequenceState(StateShape shape, KvPool pool, LowRankAdapter? adapter = null)
     {
+        if (adapter is not null && !adapter.TryHold())
+            throw new ObjectDisposedException(nameof(LowRankAdapter));
+        Adapter = adapter;
         _shape = shape;
         _pool = pool;
         _linear = NativeBuffer.AllocateFloats(shape.FloatCount);
         _blocks = new KvBlock[8];
     }
+
+    // What its rows are computed with, from the first token to the last: a state belongs to one adapter, or to none.
+    public LowRankAdapter? Adapter { get; }
 
     // Tokens whose state is in here.
     public int TokenCount { get; set; }
@@ -82,7 +88,7 @@ internal sealed class SequenceState : IDisposable
     public SequenceState Fork()
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
-        var fork = new SequenceState(_shape, _pool)
+        var fork = new SequenceState(_shape, _pool, Adapter)
         {
             TokenCount = TokenCount,
             PositionDelta = PositionDelta,
@@ -113,6 +119,7 @@ internal sealed class SequenceState : IDisposable
         _disposed = true;
         ReturnBlocks();
         _linear.Dispose();
+        Adapter?.Release();
     }
 
     private void ReturnBlocks()

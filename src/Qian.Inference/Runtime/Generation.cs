@@ -34,6 +34,9 @@ internal sealed class Generation
 
     public bool Samples => _picker is not null;
 
+    // Takes in the logits after every token that is only read, for who wants to know how probable a prompt is.
+    public PromptScorer? Scorer { get; init; }
+
     // Tokens given and generated.
     public ReadOnlySpan<int> AllTokens => _timeline.AllTokens;
 
@@ -91,6 +94,13 @@ internal sealed class Generation
 
     // No further row of this pass is looked at.
     public void EndRun() => RowsToPick = PickedRows;
+
+    // logits[vocabulary] after token `index` of the text.
+    public void Score(int index, Span<float> logits)
+    {
+        if (index + 1 < _timeline.TotalCount)
+            Scorer!.Score(logits, _timeline.AllTokens[index + 1]);
+    }
 
     // No token was ever given, so there is none to sample after.
     public bool IsEmpty => Samples && _timeline.TotalCount == 0;

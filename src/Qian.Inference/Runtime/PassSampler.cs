@@ -3,8 +3,8 @@ using Qian.Kernels;
 
 namespace Qian.Inference.Runtime;
 
-// What follows a pass: logits for the rows that want a token, so many at a time as one reading of the head serves, and the
-// picks. A request with drafts has a row per draft and one more: it goes on from row to row as long as each pick is the draft
+// What follows a pass: logits for the rows that want a token or a score, so many at a time as one reading of the head serves,
+// and the picks. A request with drafts has a row per draft and one more: it goes on from row to row as long as each pick is the draft
 // that the next row stands for, and then tells the network how many of them count. Rows after the first wrong draft are
 // left out where they have not been computed yet.
 internal sealed class PassSampler : IDisposable
@@ -17,6 +17,7 @@ internal sealed class PassSampler : IDisposable
     private readonly List<Generation> _waiting = [];
     private readonly LogitRow[] _rows = new LogitRow[Network.LogitRows];
     private readonly Generation[] _owners = new Generation[Network.LogitRows];
+    private readonly int[] _scoredRows = new int[Network.LogitRows];
 
     // `finish` is called once for each request that ended, when its state is in order.
     public PassSampler(Network network, Speculator? speculator, int vocabularySize, Action<Generation, Exception?> finish)
@@ -53,7 +54,29 @@ internal sealed class PassSampler : IDisposable
         Array.Clear(_owners);
     }
 
+    // The requests that want to know how probable each token of their prompt is.
+    public void Score(ForwardBatch batch, List<Generation> computed)
+    {
+        foreach (Generation generation in computed)
+        {
+            if (generation.Scorer is null || generation.SegmentIndex < 0 || generation.DecodesInPass)
+                continue;
+            Segment segment = batch.Segments[generation.SegmentIndex];
+            for (int first = 0; first < segment.RowCount; first += _scoredRows.Length)
+            {
+                int count = Math.Min(_scoredRows.Length, segment.RowCount - first);
+                for (int i = 0; i < count; i++)
+                    _scoredRows[i] = segment.FirstRow + first + i;
+                _network.Logits(_scoredRows.AsSpan(0, count), _logits.AllFloats);
+                for (int i = 0; i < count; i++)
+                    generation.Score(segment.FirstToken + first + i, Row(i));
+            }
+        }
+    }
+
     public void Dispose() => _logits.Dispose();
+
+    private Span<float> Row(int index) => _logits.Span<float>((long)index * _vocabularySize * sizeof(float), _vocabularySize);
 
     // The next rows of every request that still goes on.
     private int Gather(ForwardBatch batch)
@@ -81,7 +104,7 @@ internal sealed class PassSampler : IDisposable
             Exception? error = null;
             try
             {
-                generation.Step(_logits.Span<float>((long)i * _vocabularySize * sizeof(float), _vocabularySize));
+                generation.Step(Row(i));
             }
             catch (Exception failure)
             {

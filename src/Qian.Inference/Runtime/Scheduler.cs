@@ -120,6 +120,7 @@ internal sealed class Scheduler : IDisposable
             long start = Stopwatch.GetTimestamp();
             if (_batch.RowCount > 0)
                 _network.Forward(_batch);
+            _sampler.Score(_batch, _computed);
             _speculator?.AfterPass(_batch, _computed);
             _sampler.Sample(_batch, _computed);
             if (_decodingCount == _computed.Count)

@@ -23,7 +23,7 @@ public sealed unsafe class ProductCeiling
     }
 
     /// <summary>Forms of 8-bit products (unsigned by signed, added up in 32 bits) of the tier in use; their fastest is the ceiling.</summary>
-    public static IReadOnlyList<ProductCeiling> Int8 { get; } = Int8Forms(IsaTier.Current);
+    public static IReadOnlyList<ProductCeiling> Int8 { get; } = Int8Forms(IsaTier.Products);
 
     /// <summary>Forms of float32 products of the tier in use.</summary>
     public static IReadOnlyList<ProductCeiling> Float32 { get; } = Float32Forms(IsaTier.Current);
@@ -51,11 +51,13 @@ public sealed unsafe class ProductCeiling
     private static List<ProductCeiling> Int8Forms(Isa tier)
     {
         var forms = new List<ProductCeiling>();
-        if (tier == Isa.Avx512)
+        if (tier == Isa.Vnni && EmittedLoops.HasBytes)
+            forms.Add(new ProductCeiling("vpdpbusd, 512 bit", EmittedLoops.ByteMacsPerRound, &EmittedLoops.Bytes));
+        if (tier is Isa.Vnni or Isa.Avx512)
             forms.Add(new ProductCeiling("vpmaddubsw + vpmaddwd, 512 bit", 12 * 64, &ProductLoops.BytesAvx512));
         if (tier == Isa.Avx2)
             forms.Add(new ProductCeiling("vpmaddubsw + vpmaddwd, 256 bit", 9 * 32, &ProductLoops.BytesAvx2));
-        if (tier is Isa.Avx512 or Isa.Avx2 && AvxVnni.IsSupported)
+        if (tier != Isa.Scalar && AvxVnni.IsSupported)
             forms.Add(new ProductCeiling("vpdpbusd, 256 bit", 9 * 32, &ProductLoops.BytesVnni));
         if (forms.Count == 0)
             forms.Add(new ProductCeiling("portable, 128 bit", 2 * 16, &ProductLoops.BytesPortable));
@@ -69,8 +71,8 @@ public sealed unsafe class ProductCeiling
         _ => [new ProductCeiling("portable, 128 bit", 9 * Vector128<float>.Count, &ProductLoops.FloatsPortable)],
     };
 
-    private static IReadOnlyList<ProductCeiling> BFloat16Forms(Isa tier) => tier == Isa.Avx512 && BrainLoop.IsAvailable
-        ? [new ProductCeiling("vdpbf16ps, 512 bit", BrainLoop.MacsPerRound, &BrainLoop.Run)]
+    private static IReadOnlyList<ProductCeiling> BFloat16Forms(Isa tier) => tier == Isa.Avx512 && EmittedLoops.HasBrain
+        ? [new ProductCeiling("vdpbf16ps, 512 bit", EmittedLoops.BrainMacsPerRound, &EmittedLoops.Brain)]
         : Float32;
 
     private struct LoopJob : IChunkedJob

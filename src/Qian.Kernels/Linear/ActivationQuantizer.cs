@@ -32,22 +32,23 @@ internal static unsafe partial class ActivationQuantizer
         {
             int width = Tiles.WidthOf(tile);
             int rows = Tiles.RowsIn(tile);
-            float* destination = Tiles.Group(tile, 0);
-            for (int row = 0; row < width; row++)
+            for (int group = 0; group < Tiles.GroupCount; group += PanelLayout.BlockGroups)
             {
-                if (row >= rows)
+                float* destination = Tiles.Group(tile, group);
+                float* source = X + tile * (long)Tiles.Width * Stride + group * PanelLayout.GroupColumns;
+                int count = Math.Min(PanelLayout.BlockGroups, Tiles.GroupCount - group);
+                for (int row = 0; row < rows; row++, source += Stride)
                 {
-                    Clear(destination + row, width, Tiles.GroupCount);
-                    continue;
+                    if (Isa == Isa.Avx512)
+                        RowAvx512(source, destination + row, width, count);
+                    else if (Isa == Isa.Avx2)
+                        RowAvx2(source, destination + row, width, count);
+                    else
+                        RowScalar(source, destination + row, width, count);
                 }
 
-                float* source = X + (tile * (long)Tiles.Width + row) * Stride;
-                if (Isa == Isa.Avx512)
-                    RowAvx512(source, destination + row, width, Tiles.GroupCount);
-                else if (Isa == Isa.Avx2)
-                    RowAvx2(source, destination + row, width, Tiles.GroupCount);
-                else
-                    RowScalar(source, destination + row, width, Tiles.GroupCount);
+                for (int row = rows; row < width; row++)
+                    Clear(destination + row, width, count);
             }
         }
     }
@@ -107,7 +108,10 @@ internal static unsafe partial class ActivationQuantizer
         destination[width] = scale * (first + second);
         destination[2 * width] = scale * first;
         destination[3 * width] = scale * second;
-        int* steps = (int*)destination + 4 * width;
+        int* biases = (int*)destination + ActivationTiles.FirstBias * width;
+        biases[0] = -ActivationTiles.Bias * first;
+        biases[width] = -ActivationTiles.Bias * second;
+        int* steps = (int*)destination + ActivationTiles.FirstStep * width;
         for (int step = 0; step < 8; step++)
             steps[step * width] = dwords[step];
     }

@@ -2,17 +2,24 @@ namespace Qian.Kernels;
 
 /// <summary>
 /// Activations rounded to 8 bits, in the order in which the integer kernels read them. A tile holds up to <see cref="Width"/>
-/// rows of x (the columns of the product); for each group of 32 values of K it stores, [w] meaning one entry per tile row:
+/// rows of x (the columns of the product); all tiles' parts of a block of K lie together, because that is how the kernels walk. For each group of
+/// 32 values a tile stores, [w] meaning one entry per tile row:
 ///   float scale[w], float sum[w] (scale times the sum of the 32 integers), float first[w], second[w] (the same of either 16),
+///   int firstBias[w], secondBias[w] (-32 times the sum of either 16 integers: what weights stored 32 too high add too much),
 ///   then 8 steps of dword[w], each dword 4 neighbouring integers.
 /// A row's entries depend on that row alone, so the number of rows in a call never shows in a result.
 /// </summary>
 internal readonly unsafe struct ActivationTiles
 {
-    public const int GroupDwords = 4 + 8;
+    // The entries of a group, in units of w dwords.
+    public const int Scale = 0, Sum = 1, FirstSum = 2, FirstBias = 4, FirstStep = 6;
+    public const int GroupDwords = FirstStep + 8;
+
+    // See FirstBias.
+    public const int Bias = 32;
 
     private readonly byte* _data;
-    private readonly long _tileBytes;
+    private readonly int _paddedRows;
 
     public readonly int RowCount;
     public readonly int GroupCount;
@@ -31,7 +38,7 @@ internal readonly unsafe struct ActivationTiles
             Isa.Avx2 => 4,
             _ => 1,
         };
-        _tileBytes = (long)Width * GroupCount * GroupDwords * sizeof(float);
+        _paddedRows = (TileCount - 1) * Width + WidthOf(TileCount - 1);
     }
 
     public int TileCount => (RowCount + Width - 1) / Width;
@@ -51,6 +58,17 @@ internal readonly unsafe struct ActivationTiles
         return rest > 4 ? 8 : rest > 2 ? 4 : rest;
     }
 
-    public float* Group(int tile, int group) =>
-        (float*)(_data + tile * _tileBytes) + (long)group * GroupDwords * WidthOf(tile);
+    // Where a group of a tile begins. The tile's next groups follow, to the end of the block.
+    public float* Group(int tile, int group)
+    {
+        int inBlock = group % PanelLayout.BlockGroups;
+        return (float*)(_data + (group - inBlock) * RowBytes * _paddedRows + tile * TileBytes(group)) + inBlock * GroupDwords * WidthOf(tile);
+    }
+
+    // From a full tile to the next, in the block of the group.
+    public long TileBytes(int group) =>
+        Width * RowBytes * Math.Min(PanelLayout.BlockGroups, GroupCount - group / PanelLayout.BlockGroups * PanelLayout.BlockGroups);
+
+    // One group of one row.
+    private static long RowBytes => GroupDwords * sizeof(float);
 }

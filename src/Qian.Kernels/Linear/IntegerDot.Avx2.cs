@@ -43,13 +43,20 @@ internal static unsafe class IntegerDotAvx2
         float* offsets = block.Offsets + 8 * half;
         int* runScales = block.RunScales + 8 * half;
         acc += 8 * half;
-        Vector256<float> f0 = Vector256.Load(acc);
-        for (int g = 0; g < groupCount; g++, x += 12)
+        Vector256<float> f0 = TKind.HasRunScales ? Vector256<float>.Zero : Vector256.Load(acc);
+        for (int g = 0; g < groupCount; g++, x += ActivationTiles.GroupDwords)
         {
-            byte* steps = (byte*)(x + 4);
+            byte* steps = (byte*)(x + ActivationTiles.FirstStep);
             for (int sub = 0; sub < TKind.Subs; sub++)
             {
                 Vector256<int> i0 = Vector256<int>.Zero;
+                if (TKind.HasRunScales)
+                {
+                    int* biases = (int*)x + ActivationTiles.FirstBias;
+                    Vector256<int> first = WholeScale(runScales), second = WholeScale(runScales + 16);
+                    i0 = first * Vector256.Create(biases[0]) + second * Vector256.Create(biases[1]);
+                }
+
                 for (int run = 0; run < TKind.Runs; run++)
                 {
                     Vector256<short> a0 = Vector256<short>.Zero;
@@ -70,21 +77,27 @@ internal static unsafe class IntegerDotAvx2
                     i0 += Avx2.MultiplyAddAdjacent(a0, widen);
                 }
 
+                if (TKind.HasRunScales)
+                {
+                    f0 = Vector256.FusedMultiplyAdd(Vector256.ConvertToSingle(i0), Vector256.Create(x[0]), f0);
+                    runScales += 32;
+                    continue;
+                }
+
                 Vector256<float> scale = Vector256.Load(scales);
                 f0 = Vector256.FusedMultiplyAdd(Vector256.ConvertToSingle(i0), scale * Vector256.Create(x[0]), f0);
                 Vector256<float> offset = Vector256.Load(offsets);
-                float* sums = x + (TKind.Subs == 2 ? (2 + sub) * 1 : TKind.HasRunScales ? 2 : 1);
+                float* sums = x + (TKind.Subs == 2 ? (2 + sub) * 1 : 1);
                 f0 = Vector256.FusedMultiplyAdd(offset, Vector256.Create(sums[0]), f0);
                 scales += 16;
                 offsets += 16;
-                if (TKind.HasRunScales)
-                {
-                    offset = Vector256.Load(offsets);
-                    f0 = Vector256.FusedMultiplyAdd(offset, Vector256.Create(sums[1]), f0);
-                    offsets += 16;
-                    runScales += 32;
-                }
             }
+        }
+
+        if (TKind.HasRunScales)
+        {
+            Vector256<float> scale = Vector256.Load(scales);
+            f0 = Vector256.FusedMultiplyAdd(f0, scale, Vector256.Load(acc));
         }
 
         f0.Store(acc);
@@ -99,14 +112,22 @@ internal static unsafe class IntegerDotAvx2
         float* offsets = block.Offsets + 8 * half;
         int* runScales = block.RunScales + 8 * half;
         acc += 8 * half;
-        Vector256<float> f0 = Vector256.Load(acc);
-        Vector256<float> f1 = Vector256.Load(acc + 16);
-        for (int g = 0; g < groupCount; g++, x += 24)
+        Vector256<float> f0 = TKind.HasRunScales ? Vector256<float>.Zero : Vector256.Load(acc);
+        Vector256<float> f1 = TKind.HasRunScales ? Vector256<float>.Zero : Vector256.Load(acc + 16);
+        for (int g = 0; g < groupCount; g++, x += ActivationTiles.GroupDwords * 2)
         {
-            byte* steps = (byte*)(x + 8);
+            byte* steps = (byte*)(x + ActivationTiles.FirstStep * 2);
             for (int sub = 0; sub < TKind.Subs; sub++)
             {
                 Vector256<int> i0 = Vector256<int>.Zero, i1 = Vector256<int>.Zero;
+                if (TKind.HasRunScales)
+                {
+                    int* biases = (int*)x + ActivationTiles.FirstBias * 2;
+                    Vector256<int> first = WholeScale(runScales), second = WholeScale(runScales + 16);
+                    i0 = first * Vector256.Create(biases[0]) + second * Vector256.Create(biases[2]);
+                    i1 = first * Vector256.Create(biases[1]) + second * Vector256.Create(biases[3]);
+                }
+
                 for (int run = 0; run < TKind.Runs; run++)
                 {
                     Vector256<short> a0 = Vector256<short>.Zero, a1 = Vector256<short>.Zero;
@@ -130,24 +151,31 @@ internal static unsafe class IntegerDotAvx2
                     i1 += Avx2.MultiplyAddAdjacent(a1, widen);
                 }
 
+                if (TKind.HasRunScales)
+                {
+                    f0 = Vector256.FusedMultiplyAdd(Vector256.ConvertToSingle(i0), Vector256.Create(x[0]), f0);
+                    f1 = Vector256.FusedMultiplyAdd(Vector256.ConvertToSingle(i1), Vector256.Create(x[1]), f1);
+                    runScales += 32;
+                    continue;
+                }
+
                 Vector256<float> scale = Vector256.Load(scales);
                 f0 = Vector256.FusedMultiplyAdd(Vector256.ConvertToSingle(i0), scale * Vector256.Create(x[0]), f0);
                 f1 = Vector256.FusedMultiplyAdd(Vector256.ConvertToSingle(i1), scale * Vector256.Create(x[1]), f1);
                 Vector256<float> offset = Vector256.Load(offsets);
-                float* sums = x + (TKind.Subs == 2 ? (2 + sub) * 2 : TKind.HasRunScales ? 4 : 2);
+                float* sums = x + (TKind.Subs == 2 ? (2 + sub) * 2 : 2);
                 f0 = Vector256.FusedMultiplyAdd(offset, Vector256.Create(sums[0]), f0);
                 f1 = Vector256.FusedMultiplyAdd(offset, Vector256.Create(sums[1]), f1);
                 scales += 16;
                 offsets += 16;
-                if (TKind.HasRunScales)
-                {
-                    offset = Vector256.Load(offsets);
-                    f0 = Vector256.FusedMultiplyAdd(offset, Vector256.Create(sums[2]), f0);
-                    f1 = Vector256.FusedMultiplyAdd(offset, Vector256.Create(sums[3]), f1);
-                    offsets += 16;
-                    runScales += 32;
-                }
             }
+        }
+
+        if (TKind.HasRunScales)
+        {
+            Vector256<float> scale = Vector256.Load(scales);
+            f0 = Vector256.FusedMultiplyAdd(f0, scale, Vector256.Load(acc));
+            f1 = Vector256.FusedMultiplyAdd(f1, scale, Vector256.Load(acc + 16));
         }
 
         f0.Store(acc);
@@ -163,16 +191,26 @@ internal static unsafe class IntegerDotAvx2
         float* offsets = block.Offsets + 8 * half;
         int* runScales = block.RunScales + 8 * half;
         acc += 8 * half;
-        Vector256<float> f0 = Vector256.Load(acc);
-        Vector256<float> f1 = Vector256.Load(acc + 16);
-        Vector256<float> f2 = Vector256.Load(acc + 32);
-        Vector256<float> f3 = Vector256.Load(acc + 48);
-        for (int g = 0; g < groupCount; g++, x += 48)
+        Vector256<float> f0 = TKind.HasRunScales ? Vector256<float>.Zero : Vector256.Load(acc);
+        Vector256<float> f1 = TKind.HasRunScales ? Vector256<float>.Zero : Vector256.Load(acc + 16);
+        Vector256<float> f2 = TKind.HasRunScales ? Vector256<float>.Zero : Vector256.Load(acc + 32);
+        Vector256<float> f3 = TKind.HasRunScales ? Vector256<float>.Zero : Vector256.Load(acc + 48);
+        for (int g = 0; g < groupCount; g++, x += ActivationTiles.GroupDwords * 4)
         {
-            byte* steps = (byte*)(x + 16);
+            byte* steps = (byte*)(x + ActivationTiles.FirstStep * 4);
             for (int sub = 0; sub < TKind.Subs; sub++)
             {
                 Vector256<int> i0 = Vector256<int>.Zero, i1 = Vector256<int>.Zero, i2 = Vector256<int>.Zero, i3 = Vector256<int>.Zero;
+                if (TKind.HasRunScales)
+                {
+                    int* biases = (int*)x + ActivationTiles.FirstBias * 4;
+                    Vector256<int> first = WholeScale(runScales), second = WholeScale(runScales + 16);
+                    i0 = first * Vector256.Create(biases[0]) + second * Vector256.Create(biases[4]);
+                    i1 = first * Vector256.Create(biases[1]) + second * Vector256.Create(biases[5]);
+                    i2 = first * Vector256.Create(biases[2]) + second * Vector256.Create(biases[6]);
+                    i3 = first * Vector256.Create(biases[3]) + second * Vector256.Create(biases[7]);
+                }
+
                 for (int run = 0; run < TKind.Runs; run++)
                 {
                     Vector256<short> a0 = Vector256<short>.Zero, a1 = Vector256<short>.Zero, a2 = Vector256<short>.Zero, a3 = Vector256<short>.Zero;
@@ -202,30 +240,39 @@ internal static unsafe class IntegerDotAvx2
                     i3 += Avx2.MultiplyAddAdjacent(a3, widen);
                 }
 
+                if (TKind.HasRunScales)
+                {
+                    f0 = Vector256.FusedMultiplyAdd(Vector256.ConvertToSingle(i0), Vector256.Create(x[0]), f0);
+                    f1 = Vector256.FusedMultiplyAdd(Vector256.ConvertToSingle(i1), Vector256.Create(x[1]), f1);
+                    f2 = Vector256.FusedMultiplyAdd(Vector256.ConvertToSingle(i2), Vector256.Create(x[2]), f2);
+                    f3 = Vector256.FusedMultiplyAdd(Vector256.ConvertToSingle(i3), Vector256.Create(x[3]), f3);
+                    runScales += 32;
+                    continue;
+                }
+
                 Vector256<float> scale = Vector256.Load(scales);
                 f0 = Vector256.FusedMultiplyAdd(Vector256.ConvertToSingle(i0), scale * Vector256.Create(x[0]), f0);
                 f1 = Vector256.FusedMultiplyAdd(Vector256.ConvertToSingle(i1), scale * Vector256.Create(x[1]), f1);
                 f2 = Vector256.FusedMultiplyAdd(Vector256.ConvertToSingle(i2), scale * Vector256.Create(x[2]), f2);
                 f3 = Vector256.FusedMultiplyAdd(Vector256.ConvertToSingle(i3), scale * Vector256.Create(x[3]), f3);
                 Vector256<float> offset = Vector256.Load(offsets);
-                float* sums = x + (TKind.Subs == 2 ? (2 + sub) * 4 : TKind.HasRunScales ? 8 : 4);
+                float* sums = x + (TKind.Subs == 2 ? (2 + sub) * 4 : 4);
                 f0 = Vector256.FusedMultiplyAdd(offset, Vector256.Create(sums[0]), f0);
                 f1 = Vector256.FusedMultiplyAdd(offset, Vector256.Create(sums[1]), f1);
                 f2 = Vector256.FusedMultiplyAdd(offset, Vector256.Create(sums[2]), f2);
                 f3 = Vector256.FusedMultiplyAdd(offset, Vector256.Create(sums[3]), f3);
                 scales += 16;
                 offsets += 16;
-                if (TKind.HasRunScales)
-                {
-                    offset = Vector256.Load(offsets);
-                    f0 = Vector256.FusedMultiplyAdd(offset, Vector256.Create(sums[4]), f0);
-                    f1 = Vector256.FusedMultiplyAdd(offset, Vector256.Create(sums[5]), f1);
-                    f2 = Vector256.FusedMultiplyAdd(offset, Vector256.Create(sums[6]), f2);
-                    f3 = Vector256.FusedMultiplyAdd(offset, Vector256.Create(sums[7]), f3);
-                    offsets += 16;
-                    runScales += 32;
-                }
             }
+        }
+
+        if (TKind.HasRunScales)
+        {
+            Vector256<float> scale = Vector256.Load(scales);
+            f0 = Vector256.FusedMultiplyAdd(f0, scale, Vector256.Load(acc));
+            f1 = Vector256.FusedMultiplyAdd(f1, scale, Vector256.Load(acc + 16));
+            f2 = Vector256.FusedMultiplyAdd(f2, scale, Vector256.Load(acc + 32));
+            f3 = Vector256.FusedMultiplyAdd(f3, scale, Vector256.Load(acc + 48));
         }
 
         f0.Store(acc);
@@ -238,4 +285,8 @@ internal static unsafe class IntegerDotAvx2
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector256<short> Products(Vector256<byte> weights, byte* activations) =>
         Avx2.MultiplyAddAdjacent(weights, Vector256.Create(*(int*)activations).AsSByte());
+
+    // A run's scale from both 16-bit lanes to 32 bits.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<int> WholeScale(int* runScales) => Vector256.Load(runScales) << 16 >> 16;
 }

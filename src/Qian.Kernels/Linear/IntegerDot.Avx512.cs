@@ -44,13 +44,20 @@ internal static unsafe class IntegerDotAvx512
         float* scales = block.Scales;
         float* offsets = block.Offsets;
         int* runScales = block.RunScales;
-        Vector512<float> f0 = Vector512.Load(acc);
-        for (int g = 0; g < groupCount; g++, x += 12)
+        Vector512<float> f0 = TKind.HasRunScales ? Vector512<float>.Zero : Vector512.Load(acc);
+        for (int g = 0; g < groupCount; g++, x += ActivationTiles.GroupDwords)
         {
-            byte* steps = (byte*)(x + 4);
+            byte* steps = (byte*)(x + ActivationTiles.FirstStep);
             for (int sub = 0; sub < TKind.Subs; sub++)
             {
                 Vector512<int> i0 = Vector512<int>.Zero;
+                if (TKind.HasRunScales)
+                {
+                    int* biases = (int*)x + ActivationTiles.FirstBias;
+                    Vector512<int> first = WholeScale(runScales), second = WholeScale(runScales + 16);
+                    i0 = first * Vector512.Create(biases[0]) + second * Vector512.Create(biases[1]);
+                }
+
                 for (int run = 0; run < TKind.Runs; run++)
                 {
                     Vector512<short> a0 = Vector512<short>.Zero;
@@ -71,21 +78,27 @@ internal static unsafe class IntegerDotAvx512
                     i0 += Avx512BW.MultiplyAddAdjacent(a0, widen);
                 }
 
+                if (TKind.HasRunScales)
+                {
+                    f0 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i0), Vector512.Create(x[0]), f0);
+                    runScales += 32;
+                    continue;
+                }
+
                 Vector512<float> scale = Vector512.Load(scales);
                 f0 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i0), scale * Vector512.Create(x[0]), f0);
                 Vector512<float> offset = Vector512.Load(offsets);
-                float* sums = x + (TKind.Subs == 2 ? (2 + sub) * 1 : TKind.HasRunScales ? 2 : 1);
+                float* sums = x + (TKind.Subs == 2 ? (2 + sub) * 1 : 1);
                 f0 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[0]), f0);
                 scales += 16;
                 offsets += 16;
-                if (TKind.HasRunScales)
-                {
-                    offset = Vector512.Load(offsets);
-                    f0 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[1]), f0);
-                    offsets += 16;
-                    runScales += 32;
-                }
             }
+        }
+
+        if (TKind.HasRunScales)
+        {
+            Vector512<float> scale = Vector512.Load(scales);
+            f0 = Vector512.FusedMultiplyAdd(f0, scale, Vector512.Load(acc));
         }
 
         f0.Store(acc);
@@ -99,14 +112,22 @@ internal static unsafe class IntegerDotAvx512
         float* scales = block.Scales;
         float* offsets = block.Offsets;
         int* runScales = block.RunScales;
-        Vector512<float> f0 = Vector512.Load(acc);
-        Vector512<float> f1 = Vector512.Load(acc + 16);
-        for (int g = 0; g < groupCount; g++, x += 24)
+        Vector512<float> f0 = TKind.HasRunScales ? Vector512<float>.Zero : Vector512.Load(acc);
+        Vector512<float> f1 = TKind.HasRunScales ? Vector512<float>.Zero : Vector512.Load(acc + 16);
+        for (int g = 0; g < groupCount; g++, x += ActivationTiles.GroupDwords * 2)
         {
-            byte* steps = (byte*)(x + 8);
+            byte* steps = (byte*)(x + ActivationTiles.FirstStep * 2);
             for (int sub = 0; sub < TKind.Subs; sub++)
             {
                 Vector512<int> i0 = Vector512<int>.Zero, i1 = Vector512<int>.Zero;
+                if (TKind.HasRunScales)
+                {
+                    int* biases = (int*)x + ActivationTiles.FirstBias * 2;
+                    Vector512<int> first = WholeScale(runScales), second = WholeScale(runScales + 16);
+                    i0 = first * Vector512.Create(biases[0]) + second * Vector512.Create(biases[2]);
+                    i1 = first * Vector512.Create(biases[1]) + second * Vector512.Create(biases[3]);
+                }
+
                 for (int run = 0; run < TKind.Runs; run++)
                 {
                     Vector512<short> a0 = Vector512<short>.Zero, a1 = Vector512<short>.Zero;
@@ -130,24 +151,31 @@ internal static unsafe class IntegerDotAvx512
                     i1 += Avx512BW.MultiplyAddAdjacent(a1, widen);
                 }
 
+                if (TKind.HasRunScales)
+                {
+                    f0 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i0), Vector512.Create(x[0]), f0);
+                    f1 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i1), Vector512.Create(x[1]), f1);
+                    runScales += 32;
+                    continue;
+                }
+
                 Vector512<float> scale = Vector512.Load(scales);
                 f0 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i0), scale * Vector512.Create(x[0]), f0);
                 f1 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i1), scale * Vector512.Create(x[1]), f1);
                 Vector512<float> offset = Vector512.Load(offsets);
-                float* sums = x + (TKind.Subs == 2 ? (2 + sub) * 2 : TKind.HasRunScales ? 4 : 2);
+                float* sums = x + (TKind.Subs == 2 ? (2 + sub) * 2 : 2);
                 f0 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[0]), f0);
                 f1 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[1]), f1);
                 scales += 16;
                 offsets += 16;
-                if (TKind.HasRunScales)
-                {
-                    offset = Vector512.Load(offsets);
-                    f0 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[2]), f0);
-                    f1 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[3]), f1);
-                    offsets += 16;
-                    runScales += 32;
-                }
             }
+        }
+
+        if (TKind.HasRunScales)
+        {
+            Vector512<float> scale = Vector512.Load(scales);
+            f0 = Vector512.FusedMultiplyAdd(f0, scale, Vector512.Load(acc));
+            f1 = Vector512.FusedMultiplyAdd(f1, scale, Vector512.Load(acc + 16));
         }
 
         f0.Store(acc);
@@ -162,16 +190,26 @@ internal static unsafe class IntegerDotAvx512
         float* scales = block.Scales;
         float* offsets = block.Offsets;
         int* runScales = block.RunScales;
-        Vector512<float> f0 = Vector512.Load(acc);
-        Vector512<float> f1 = Vector512.Load(acc + 16);
-        Vector512<float> f2 = Vector512.Load(acc + 32);
-        Vector512<float> f3 = Vector512.Load(acc + 48);
-        for (int g = 0; g < groupCount; g++, x += 48)
+        Vector512<float> f0 = TKind.HasRunScales ? Vector512<float>.Zero : Vector512.Load(acc);
+        Vector512<float> f1 = TKind.HasRunScales ? Vector512<float>.Zero : Vector512.Load(acc + 16);
+        Vector512<float> f2 = TKind.HasRunScales ? Vector512<float>.Zero : Vector512.Load(acc + 32);
+        Vector512<float> f3 = TKind.HasRunScales ? Vector512<float>.Zero : Vector512.Load(acc + 48);
+        for (int g = 0; g < groupCount; g++, x += ActivationTiles.GroupDwords * 4)
         {
-            byte* steps = (byte*)(x + 16);
+            byte* steps = (byte*)(x + ActivationTiles.FirstStep * 4);
             for (int sub = 0; sub < TKind.Subs; sub++)
             {
                 Vector512<int> i0 = Vector512<int>.Zero, i1 = Vector512<int>.Zero, i2 = Vector512<int>.Zero, i3 = Vector512<int>.Zero;
+                if (TKind.HasRunScales)
+                {
+                    int* biases = (int*)x + ActivationTiles.FirstBias * 4;
+                    Vector512<int> first = WholeScale(runScales), second = WholeScale(runScales + 16);
+                    i0 = first * Vector512.Create(biases[0]) + second * Vector512.Create(biases[4]);
+                    i1 = first * Vector512.Create(biases[1]) + second * Vector512.Create(biases[5]);
+                    i2 = first * Vector512.Create(biases[2]) + second * Vector512.Create(biases[6]);
+                    i3 = first * Vector512.Create(biases[3]) + second * Vector512.Create(biases[7]);
+                }
+
                 for (int run = 0; run < TKind.Runs; run++)
                 {
                     Vector512<short> a0 = Vector512<short>.Zero, a1 = Vector512<short>.Zero, a2 = Vector512<short>.Zero, a3 = Vector512<short>.Zero;
@@ -201,30 +239,39 @@ internal static unsafe class IntegerDotAvx512
                     i3 += Avx512BW.MultiplyAddAdjacent(a3, widen);
                 }
 
+                if (TKind.HasRunScales)
+                {
+                    f0 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i0), Vector512.Create(x[0]), f0);
+                    f1 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i1), Vector512.Create(x[1]), f1);
+                    f2 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i2), Vector512.Create(x[2]), f2);
+                    f3 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i3), Vector512.Create(x[3]), f3);
+                    runScales += 32;
+                    continue;
+                }
+
                 Vector512<float> scale = Vector512.Load(scales);
                 f0 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i0), scale * Vector512.Create(x[0]), f0);
                 f1 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i1), scale * Vector512.Create(x[1]), f1);
                 f2 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i2), scale * Vector512.Create(x[2]), f2);
                 f3 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i3), scale * Vector512.Create(x[3]), f3);
                 Vector512<float> offset = Vector512.Load(offsets);
-                float* sums = x + (TKind.Subs == 2 ? (2 + sub) * 4 : TKind.HasRunScales ? 8 : 4);
+                float* sums = x + (TKind.Subs == 2 ? (2 + sub) * 4 : 4);
                 f0 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[0]), f0);
                 f1 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[1]), f1);
                 f2 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[2]), f2);
                 f3 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[3]), f3);
                 scales += 16;
                 offsets += 16;
-                if (TKind.HasRunScales)
-                {
-                    offset = Vector512.Load(offsets);
-                    f0 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[4]), f0);
-                    f1 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[5]), f1);
-                    f2 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[6]), f2);
-                    f3 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[7]), f3);
-                    offsets += 16;
-                    runScales += 32;
-                }
             }
+        }
+
+        if (TKind.HasRunScales)
+        {
+            Vector512<float> scale = Vector512.Load(scales);
+            f0 = Vector512.FusedMultiplyAdd(f0, scale, Vector512.Load(acc));
+            f1 = Vector512.FusedMultiplyAdd(f1, scale, Vector512.Load(acc + 16));
+            f2 = Vector512.FusedMultiplyAdd(f2, scale, Vector512.Load(acc + 32));
+            f3 = Vector512.FusedMultiplyAdd(f3, scale, Vector512.Load(acc + 48));
         }
 
         f0.Store(acc);
@@ -241,20 +288,34 @@ internal static unsafe class IntegerDotAvx512
         float* scales = block.Scales;
         float* offsets = block.Offsets;
         int* runScales = block.RunScales;
-        Vector512<float> f0 = Vector512.Load(acc);
-        Vector512<float> f1 = Vector512.Load(acc + 16);
-        Vector512<float> f2 = Vector512.Load(acc + 32);
-        Vector512<float> f3 = Vector512.Load(acc + 48);
-        Vector512<float> f4 = Vector512.Load(acc + 64);
-        Vector512<float> f5 = Vector512.Load(acc + 80);
-        Vector512<float> f6 = Vector512.Load(acc + 96);
-        Vector512<float> f7 = Vector512.Load(acc + 112);
-        for (int g = 0; g < groupCount; g++, x += 96)
+        Vector512<float> f0 = TKind.HasRunScales ? Vector512<float>.Zero : Vector512.Load(acc);
+        Vector512<float> f1 = TKind.HasRunScales ? Vector512<float>.Zero : Vector512.Load(acc + 16);
+        Vector512<float> f2 = TKind.HasRunScales ? Vector512<float>.Zero : Vector512.Load(acc + 32);
+        Vector512<float> f3 = TKind.HasRunScales ? Vector512<float>.Zero : Vector512.Load(acc + 48);
+        Vector512<float> f4 = TKind.HasRunScales ? Vector512<float>.Zero : Vector512.Load(acc + 64);
+        Vector512<float> f5 = TKind.HasRunScales ? Vector512<float>.Zero : Vector512.Load(acc + 80);
+        Vector512<float> f6 = TKind.HasRunScales ? Vector512<float>.Zero : Vector512.Load(acc + 96);
+        Vector512<float> f7 = TKind.HasRunScales ? Vector512<float>.Zero : Vector512.Load(acc + 112);
+        for (int g = 0; g < groupCount; g++, x += ActivationTiles.GroupDwords * 8)
         {
-            byte* steps = (byte*)(x + 32);
+            byte* steps = (byte*)(x + ActivationTiles.FirstStep * 8);
             for (int sub = 0; sub < TKind.Subs; sub++)
             {
                 Vector512<int> i0 = Vector512<int>.Zero, i1 = Vector512<int>.Zero, i2 = Vector512<int>.Zero, i3 = Vector512<int>.Zero, i4 = Vector512<int>.Zero, i5 = Vector512<int>.Zero, i6 = Vector512<int>.Zero, i7 = Vector512<int>.Zero;
+                if (TKind.HasRunScales)
+                {
+                    int* biases = (int*)x + ActivationTiles.FirstBias * 8;
+                    Vector512<int> first = WholeScale(runScales), second = WholeScale(runScales + 16);
+                    i0 = first * Vector512.Create(biases[0]) + second * Vector512.Create(biases[8]);
+                    i1 = first * Vector512.Create(biases[1]) + second * Vector512.Create(biases[9]);
+                    i2 = first * Vector512.Create(biases[2]) + second * Vector512.Create(biases[10]);
+                    i3 = first * Vector512.Create(biases[3]) + second * Vector512.Create(biases[11]);
+                    i4 = first * Vector512.Create(biases[4]) + second * Vector512.Create(biases[12]);
+                    i5 = first * Vector512.Create(biases[5]) + second * Vector512.Create(biases[13]);
+                    i6 = first * Vector512.Create(biases[6]) + second * Vector512.Create(biases[14]);
+                    i7 = first * Vector512.Create(biases[7]) + second * Vector512.Create(biases[15]);
+                }
+
                 for (int run = 0; run < TKind.Runs; run++)
                 {
                     Vector512<short> a0 = Vector512<short>.Zero, a1 = Vector512<short>.Zero, a2 = Vector512<short>.Zero, a3 = Vector512<short>.Zero, a4 = Vector512<short>.Zero, a5 = Vector512<short>.Zero, a6 = Vector512<short>.Zero, a7 = Vector512<short>.Zero;
@@ -296,6 +357,20 @@ internal static unsafe class IntegerDotAvx512
                     i7 += Avx512BW.MultiplyAddAdjacent(a7, widen);
                 }
 
+                if (TKind.HasRunScales)
+                {
+                    f0 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i0), Vector512.Create(x[0]), f0);
+                    f1 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i1), Vector512.Create(x[1]), f1);
+                    f2 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i2), Vector512.Create(x[2]), f2);
+                    f3 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i3), Vector512.Create(x[3]), f3);
+                    f4 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i4), Vector512.Create(x[4]), f4);
+                    f5 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i5), Vector512.Create(x[5]), f5);
+                    f6 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i6), Vector512.Create(x[6]), f6);
+                    f7 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i7), Vector512.Create(x[7]), f7);
+                    runScales += 32;
+                    continue;
+                }
+
                 Vector512<float> scale = Vector512.Load(scales);
                 f0 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i0), scale * Vector512.Create(x[0]), f0);
                 f1 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i1), scale * Vector512.Create(x[1]), f1);
@@ -306,7 +381,7 @@ internal static unsafe class IntegerDotAvx512
                 f6 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i6), scale * Vector512.Create(x[6]), f6);
                 f7 = Vector512.FusedMultiplyAdd(Vector512.ConvertToSingle(i7), scale * Vector512.Create(x[7]), f7);
                 Vector512<float> offset = Vector512.Load(offsets);
-                float* sums = x + (TKind.Subs == 2 ? (2 + sub) * 8 : TKind.HasRunScales ? 16 : 8);
+                float* sums = x + (TKind.Subs == 2 ? (2 + sub) * 8 : 8);
                 f0 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[0]), f0);
                 f1 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[1]), f1);
                 f2 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[2]), f2);
@@ -317,21 +392,20 @@ internal static unsafe class IntegerDotAvx512
                 f7 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[7]), f7);
                 scales += 16;
                 offsets += 16;
-                if (TKind.HasRunScales)
-                {
-                    offset = Vector512.Load(offsets);
-                    f0 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[8]), f0);
-                    f1 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[9]), f1);
-                    f2 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[10]), f2);
-                    f3 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[11]), f3);
-                    f4 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[12]), f4);
-                    f5 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[13]), f5);
-                    f6 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[14]), f6);
-                    f7 = Vector512.FusedMultiplyAdd(offset, Vector512.Create(sums[15]), f7);
-                    offsets += 16;
-                    runScales += 32;
-                }
             }
+        }
+
+        if (TKind.HasRunScales)
+        {
+            Vector512<float> scale = Vector512.Load(scales);
+            f0 = Vector512.FusedMultiplyAdd(f0, scale, Vector512.Load(acc));
+            f1 = Vector512.FusedMultiplyAdd(f1, scale, Vector512.Load(acc + 16));
+            f2 = Vector512.FusedMultiplyAdd(f2, scale, Vector512.Load(acc + 32));
+            f3 = Vector512.FusedMultiplyAdd(f3, scale, Vector512.Load(acc + 48));
+            f4 = Vector512.FusedMultiplyAdd(f4, scale, Vector512.Load(acc + 64));
+            f5 = Vector512.FusedMultiplyAdd(f5, scale, Vector512.Load(acc + 80));
+            f6 = Vector512.FusedMultiplyAdd(f6, scale, Vector512.Load(acc + 96));
+            f7 = Vector512.FusedMultiplyAdd(f7, scale, Vector512.Load(acc + 112));
         }
 
         f0.Store(acc);
@@ -348,4 +422,8 @@ internal static unsafe class IntegerDotAvx512
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector512<short> Products(Vector512<byte> weights, byte* activations) =>
         Avx512BW.MultiplyAddAdjacent(weights, Vector512.Create(*(int*)activations).AsSByte());
+
+    // A run's scale from both 16-bit lanes to 32 bits.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<int> WholeScale(int* runScales) => Vector512.Load(runScales) << 16 >> 16;
 }

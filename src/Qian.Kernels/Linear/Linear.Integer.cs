@@ -1,81 +1,176 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics.X86;
 
 namespace Qian.Kernels;
 
-// The integer products of the vector tiers: a panel at a time, block by block of K, each block unpacked once for all tiles of
-// activations in reach of the second cache.
+// The integer products of the vector tiers: a panel (emitted code: two) at a time, block by block of K, each block unpacked once for as many tiles of
+// activations as have accumulators. Long rows go in segments of K, so that the activations of a segment stay in the second cache while all
+// panels of the chunk pass; the accumulators of the chunk wait in memory meanwhile. The order of K is the same for all cuts.
 public static unsafe partial class Linear
 {
+    internal const int MaxTileColumns = 128;
+
     // Bytes of activations that should stay in the second cache while a chunk's panels pass.
     private const long TileCacheBytes = 640 << 10;
-    private const int MaxTileColumns = 128;
 
+    private const int PanelFloats = MaxTileColumns * PanelLayout.PanelRows;
+
+    // Panels that the emitted code takes at once.
+    private const int PanelsAtOnce = 2;
+
+    // Code above the kernels is compiled in full at once: it runs per block, and the first pass is a prefill.
     [SkipLocalsInit]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void IntegerRows(Isa isa, Part* part, int first, int end, in ActivationTiles tiles)
     {
-        byte* memory = stackalloc byte[UnpackedBlock.Bytes + MaxTileColumns * PanelLayout.PanelRows * sizeof(float) + 64];
+        int panel = first / PanelLayout.PanelRows;
+        int panelCount = (end - first + PanelLayout.PanelRows - 1) / PanelLayout.PanelRows;
+        byte* memory = stackalloc byte[PanelsAtOnce * UnpackedBlock.Bytes + panelCount * PanelFloats * sizeof(float) + 64];
         memory = (byte*)((nint)memory + 63 & -64);
-        var block = new UnpackedBlock(memory);
-        float* acc = (float*)(memory + UnpackedBlock.Bytes);
+        float* acc = (float*)(memory + PanelsAtOnce * UnpackedBlock.Bytes);
+        int blockCount = (part->Weight.ColumnCount + PanelLayout.BlockColumns - 1) / PanelLayout.BlockColumns;
 
-        long tileBytes = (long)tiles.Width * tiles.GroupCount * ActivationTiles.GroupDwords * sizeof(float);
-        int reach = (int)Math.Clamp(TileCacheBytes / tileBytes, 2, MaxTileColumns / tiles.Width);
+        int reach = MaxTileColumns / tiles.Width;
         for (int tile = 0; tile < tiles.TileCount; tile += reach)
         {
             int tileEnd = Math.Min(tile + reach, tiles.TileCount);
-            for (int row = first; row < end; row += PanelLayout.PanelRows)
+            long blockBytes = (long)(tileEnd - tile) * tiles.Width * PanelLayout.BlockGroups * ActivationTiles.GroupDwords * sizeof(float);
+            int segment = (int)Math.Max(1, TileCacheBytes / blockBytes);
+            for (int p = 0; p < panelCount; p++)
+                NativeMemory.Clear(acc + p * PanelFloats, (nuint)((tileEnd - tile) * tiles.Width * PanelLayout.PanelRows * sizeof(float)));
+            for (int block = 0; block < blockCount; block += segment)
             {
-                NativeMemory.Clear(acc, (nuint)((tileEnd - tile) * tiles.Width * PanelLayout.PanelRows * sizeof(float)));
-                Panel(isa, part->Weight, row, block, tiles, tile, tileEnd, acc);
-                Store(part, row, Math.Min(PanelLayout.PanelRows, part->Weight.RowCount - row), tiles, tile, tileEnd, acc);
+                var span = new TileSpan(tile, tileEnd, block, Math.Min(block + segment, blockCount));
+                int p = 0;
+                if (part->Emitted && EmittedDot.TakesPacked(part->Weight, tiles))
+                {
+                    for (; p < panelCount; p++)
+                        PanelPacked(part->Weight, panel + p, new UnpackedBlock(memory), tiles, span, acc + p * PanelFloats);
+                }
+                else if (part->Emitted)
+                {
+                    for (; p < panelCount; p += PanelsAtOnce)
+                    {
+                        // While these panels compute, those that follow come into the second cache.
+                        int next = p + PanelsAtOnce < panelCount ? p + PanelsAtOnce : 0;
+                        var ahead = new Ahead(panel + next, Math.Min(PanelsAtOnce, panelCount - next), next == 0 ? span.EndBlock - span.FirstBlock : 0);
+                        PanelsEmitted(part->Weight, panel + p, Math.Min(PanelsAtOnce, panelCount - p), ahead, memory, tiles, span, acc + p * PanelFloats);
+                    }
+                }
+
+                for (; p < panelCount; p++)
+                    Panel(isa, part->Weight, panel + p, new UnpackedBlock(memory), tiles, span, acc + p * PanelFloats);
+            }
+
+            for (int p = 0; p < panelCount; p++)
+            {
+                int row = first + p * PanelLayout.PanelRows;
+                Store(part, row, Math.Min(PanelLayout.PanelRows, end - row), tiles, tile, tileEnd, acc + p * PanelFloats);
             }
         }
     }
 
-    private static void Panel(Isa isa, in WeightRows weight, int row, in UnpackedBlock block, in ActivationTiles tiles, int tile, int tileEnd, float* acc)
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void PanelsEmitted(in WeightRows weight, int panel, int panelCount, in Ahead ahead, byte* memory, in ActivationTiles tiles, in TileSpan span, float* acc)
     {
-        int groupCount = weight.ColumnCount / PanelLayout.GroupColumns;
-        for (int group = 0; group < groupCount; group += PanelLayout.BlockGroups)
+        bool fetches = weight.IsPacked && span.EndTile - span.FirstTile > 1;
+        byte** quants = stackalloc byte*[PanelsAtOnce];
+        for (int block = span.FirstBlock; block < span.EndBlock; block++)
         {
-            int count = Math.Min(PanelLayout.BlockGroups, groupCount - group);
-            DotKind kind = weight.IsPacked ? weight.Layout.Kind : DotKind.U8By16;
-            if (!weight.IsPacked)
-                RowInterleaving.Unpack(weight, row, group, count, block);
-            else if (isa == Isa.Avx512)
-                PanelUnpackAvx512.Unpack(weight, row / PanelLayout.PanelRows, group / PanelLayout.BlockGroups, count, block);
-            else
-                PanelUnpackAvx2.Unpack(weight, row / PanelLayout.PanelRows, group / PanelLayout.BlockGroups, count, block);
-
-            switch (kind)
+            int count = span.GroupsIn(block, weight.ColumnCount);
+            for (int i = 0; i < panelCount; i++)
             {
+                var unpacked = new UnpackedBlock(memory + i * UnpackedBlock.Bytes);
+                quants[i] = unpacked.Quants;
+                if (weight.IsPacked)
+                    quants[i] = PanelUnpackAvx512.UnpackBytes(weight, panel + i, block, count, unpacked);
+                else
+                    RowInterleaving.Unpack(weight, (panel + i) * PanelLayout.PanelRows, block * PanelLayout.BlockGroups, count, wholeBytes: true, unpacked);
+            }
+
+            if (fetches)
+                Fetch(weight, ahead, block);
+            EmittedDot.Tiles(weight, new UnpackedBlock(memory), quants[0], quants[panelCount - 1], panelCount, tiles, span.FirstTile, span.EndTile, block * PanelLayout.BlockGroups, count, acc);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void PanelPacked(in WeightRows weight, int panel, in UnpackedBlock head, in ActivationTiles tiles, in TileSpan span, float* acc)
+    {
+        for (int block = span.FirstBlock; block < span.EndBlock; block++)
+        {
+            int count = span.GroupsIn(block, weight.ColumnCount);
+            byte* quants = PanelUnpackAvx512.UnpackHead(weight, panel, block, count, head);
+            EmittedDot.Packed(weight, head, quants, tiles, block * PanelLayout.BlockGroups, count, acc);
+        }
+    }
+
+    // Asks for the block of the panels ahead.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Fetch(in WeightRows weight, in Ahead ahead, int block)
+    {
+        PanelLayout layout = weight.Layout;
+        block += ahead.Blocks;
+        if (block >= layout.BlockCount)
+            return;
+        for (int i = 0; i < ahead.PanelCount; i++)
+        {
+            byte* panel = weight.Data + (ahead.Panel + i) * layout.PanelBytes;
+            byte* head = panel + (long)block * layout.HeadBlockBytes;
+            byte* quants = panel + layout.HeadBytes + (long)block * PanelLayout.BlockGroups * layout.QuantGroupBytes;
+            for (int at = 0; at < layout.HeadBlockBytes; at += 64)
+                Sse.Prefetch1(head + at);
+            for (int at = 0; at < PanelLayout.BlockGroups * layout.QuantGroupBytes; at += 64)
+                Sse.Prefetch1(quants + at);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Panel(Isa isa, in WeightRows weight, int panel, in UnpackedBlock unpacked, in ActivationTiles tiles, in TileSpan span, float* acc)
+    {
+        for (int block = span.FirstBlock; block < span.EndBlock; block++)
+        {
+            int count = span.GroupsIn(block, weight.ColumnCount);
+            if (!weight.IsPacked)
+                RowInterleaving.Unpack(weight, panel * PanelLayout.PanelRows, block * PanelLayout.BlockGroups, count, wholeBytes: false, unpacked);
+            else if (isa == Isa.Avx512)
+                PanelUnpackAvx512.Unpack(weight, panel, block, count, unpacked);
+            else
+                PanelUnpackAvx2.Unpack(weight, panel, block, count, unpacked);
+
+            switch (weight.DotKind)
+            {
+                case DotKind.U2By16:
+                    Dot<U2By16>(isa, unpacked, tiles, span, block, count, acc);
+                    break;
                 case DotKind.U4:
-                    Dot<U4>(isa, block, tiles, tile, tileEnd, group, count, acc);
+                    Dot<U4>(isa, unpacked, tiles, span, block, count, acc);
                     break;
                 case DotKind.U5:
-                    Dot<U5>(isa, block, tiles, tile, tileEnd, group, count, acc);
+                    Dot<U5>(isa, unpacked, tiles, span, block, count, acc);
                     break;
                 case DotKind.U6:
-                    Dot<U6>(isa, block, tiles, tile, tileEnd, group, count, acc);
+                    Dot<U6>(isa, unpacked, tiles, span, block, count, acc);
                     break;
                 case DotKind.U8:
-                    Dot<U8>(isa, block, tiles, tile, tileEnd, group, count, acc);
+                    Dot<U8>(isa, unpacked, tiles, span, block, count, acc);
                     break;
                 default:
-                    Dot<U8By16>(isa, block, tiles, tile, tileEnd, group, count, acc);
+                    Dot<U8By16>(isa, unpacked, tiles, span, block, count, acc);
                     break;
             }
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Dot<TKind>(Isa isa, in UnpackedBlock block, in ActivationTiles tiles, int tile, int tileEnd, int group, int count, float* acc)
+    private static void Dot<TKind>(Isa isa, in UnpackedBlock unpacked, in ActivationTiles tiles, in TileSpan span, int block, int count, float* acc)
         where TKind : IDotKind
     {
         if (isa == Isa.Avx512)
-            IntegerDotAvx512.Tiles<TKind>(block, tiles, tile, tileEnd, group, count, acc);
+            IntegerDotAvx512.Tiles<TKind>(unpacked, tiles, span.FirstTile, span.EndTile, block * PanelLayout.BlockGroups, count, acc);
         else
-            IntegerDotAvx2.Tiles<TKind>(block, tiles, tile, tileEnd, group, count, acc);
+            IntegerDotAvx2.Tiles<TKind>(unpacked, tiles, span.FirstTile, span.EndTile, block * PanelLayout.BlockGroups, count, acc);
     }
 
     private static void Store(Part* part, int row, int rows, in ActivationTiles tiles, int tile, int tileEnd, float* acc)
@@ -89,4 +184,13 @@ public static unsafe partial class Linear
             }
         }
     }
+
+    // The tiles of activations whose accumulators are at hand, and a segment of K in blocks.
+    private readonly record struct TileSpan(int FirstTile, int EndTile, int FirstBlock, int EndBlock)
+    {
+        public int GroupsIn(int block, int columnCount) => Math.Min(PanelLayout.BlockGroups, columnCount / PanelLayout.GroupColumns - block * PanelLayout.BlockGroups);
+    }
+
+    // The panels to come, and how many blocks further on.
+    private readonly record struct Ahead(int Panel, int PanelCount, int Blocks);
 }

@@ -71,7 +71,7 @@ public static unsafe partial class Linear
     // 32 columns against a group of a tile of width 1. Both sums over 16 are exact integers.
     private static double GroupScalar(float* group, sbyte* quants, float* scales, float* offsets)
     {
-        sbyte* x = (sbyte*)(group + 4);
+        sbyte* x = (sbyte*)(group + ActivationTiles.FirstStep);
         double sum = 0;
         for (int half = 0; half < 2; half++, x += 16, quants += 16)
         {

@@ -14,7 +14,7 @@ public readonly record struct Projection(WeightMatrix Weight, FloatView Output, 
 public static unsafe partial class Linear
 {
     private const int MaxProjections = 16;
-    private const int ChunkRows = 64;
+    private const int MinChunkRows = 32, MaxChunkRows = 256;
 
     /// <summary>
     /// Multiplies the <paramref name="rowCount"/> rows of <paramref name="x"/> (row t at t * <paramref name="xStride"/>) by each weight, all of the same
@@ -23,7 +23,7 @@ public static unsafe partial class Linear
     /// <exception cref="ArgumentException">Shapes do not match, or the scratch is too small.</exception>
     public static void Project(
         FloatView x, int xStride, int rowCount, ReadOnlySpan<Projection> projections, LinearScratch scratch, bool exact, ThreadTeam team) =>
-        Project(IsaTier.Current, x, xStride, rowCount, projections, scratch, exact, team);
+        Project(IsaTier.Products, x, xStride, rowCount, projections, scratch, exact, team);
 
     [SkipLocalsInit]
     internal static void Project(
@@ -33,6 +33,10 @@ public static unsafe partial class Linear
             return;
         int columnCount = projections[0].Weight.ColumnCount;
         bool rounds = Check(x, xStride, rowCount, projections, scratch, exact, columnCount);
+        bool emits = isa == Isa.Vnni;
+        if (emits)
+            isa = Isa.Avx512;
+        scratch.Observer?.Invoke(x, xStride, rowCount, projections);
 
         ActivationTiles tiles = default;
         if (rounds)
@@ -43,16 +47,19 @@ public static unsafe partial class Linear
 
         Part* parts = stackalloc Part[projections.Length];
         int chunkCount = 0;
-        int chunkRows = RowsPerChunk(projections, team.ThreadCount);
+        int chunkRows = RowsPerChunk(projections, rowCount, team.ThreadCount);
         for (int i = 0; i < projections.Length; i++)
         {
+            var weight = new WeightRows(projections[i].Weight);
+            bool isFloat = exact || !WeightFormat.IsQuantized(weight.Type);
             parts[i] = new Part
             {
-                Weight = new WeightRows(projections[i].Weight),
+                Weight = weight,
                 Output = projections[i].Output.Pointer,
                 OutputStride = projections[i].OutputStride,
                 FirstChunk = chunkCount,
-                IsFloat = exact || !WeightFormat.IsQuantized(projections[i].Weight.Type),
+                IsFloat = isFloat,
+                Emitted = emits && !isFloat && EmittedDot.Prepare(weight, tiles),
             };
             chunkCount += (projections[i].Weight.RowCount + chunkRows - 1) / chunkRows;
         }
@@ -71,13 +78,17 @@ public static unsafe partial class Linear
         team.Run(ref job, chunkCount);
     }
 
-    // Whole panels; smaller chunks where 64 rows would leave threads idle at the end.
-    private static int RowsPerChunk(ReadOnlySpan<Projection> projections, int threadCount)
+    // Whole panels, in pairs. Large chunks let many rows of weights share the activations in the second cache, which pays with many of them; small ones
+    // do not leave threads idle at the end.
+    private static int RowsPerChunk(ReadOnlySpan<Projection> projections, int rowCount, int threadCount)
     {
         long rows = 0;
         foreach (Projection projection in projections)
             rows += projection.Weight.RowCount;
-        return rows >= (long)ChunkRows * 8 * threadCount ? ChunkRows : PanelLayout.PanelRows;
+        int chunkRows = rowCount > 16 ? MaxChunkRows : 64;
+        while (chunkRows > MinChunkRows && rows < (long)chunkRows * 8 * threadCount)
+            chunkRows /= 2;
+        return chunkRows;
     }
 
     // Returns whether any weight needs rounded activations.
@@ -116,6 +127,7 @@ public static unsafe partial class Linear
         public long OutputStride;
         public int FirstChunk;
         public bool IsFloat;
+        public bool Emitted;
     }
 
     private struct Job : IChunkedJob

@@ -1,5 +1,8 @@
 namespace Qian.Kernels;
 
+/// <summary>Sees the rows that a call of <see cref="Linear.Project"/> multiplies: row t of <paramref name="x"/> starts at t * <paramref name="xStride"/>.</summary>
+public delegate void ProjectionObserver(FloatView x, int xStride, int rowCount, ReadOnlySpan<Projection> projections);
+
 /// <summary>
 /// The memory that <see cref="Linear.Project"/> needs beside its arguments: the activations rounded to 8 bits, for one call at
 /// a time. Allocated once and reused, so that a pass allocates nothing.
@@ -25,6 +28,9 @@ public sealed class LinearScratch : IDisposable
 
     /// <summary>Native bytes held.</summary>
     public long Bytes => Activations.Bytes;
+
+    /// <summary>Sees the inputs of every call with this scratch while set: for statistics over activations.</summary>
+    public ProjectionObserver? Observer { get; set; }
 
     internal NativeBuffer Activations { get; }
 

@@ -3,6 +3,7 @@ namespace Qian.Kernels;
 /// <summary>How the integers of a packed type are summed; see <see cref="UnpackedBlock"/>.</summary>
 internal enum DotKind
 {
+    U2By16,
     U4,
     U5,
     U6,
@@ -26,6 +27,9 @@ internal readonly struct PanelLayout
     public const int BlockGroups = 8;
     public const int BlockColumns = GroupColumns * BlockGroups;
     public const int StepBytes = 64;
+
+    // Added to Q3_K's codes when they are unpacked: 0..7 for -4..3 become 28..35.
+    public const byte ThreeBitLift = 32 - 4;
 
     // How far ahead of the quants being unpacked memory is asked for; 4 KiB is a fifth slower, 16 KiB no faster.
     public const int PrefetchBytes = 8192;
@@ -75,6 +79,10 @@ internal readonly struct PanelLayout
 
     private static (DotKind Kind, int HeadBlockBytes, int QuantGroupBytes) Sizes(WeightType type) => type switch
     {
+        // d[16], dmin[16] as halves, scale (low half) and min [16][16]; 2 planes of bit pairs per group, one for either half
+        WeightType.Q2_K => (DotKind.U2By16, 32 + 32 + 256, 128),
+        // d[16] as halves, signed scale[16][16]; bit pairs, and 64 bytes of third bits
+        WeightType.Q3_K => (DotKind.U6, 32 + 256, 128 + 64),
         // d[16], dmin[16] as halves, scale[8][16], min[8][16]
         WeightType.Q4_K => (DotKind.U4, 32 + 32 + 128 + 128, 256),
         // the same, and 64 bytes of fifth bits per group

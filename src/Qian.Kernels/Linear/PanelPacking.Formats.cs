@@ -15,6 +15,12 @@ internal static unsafe partial class PanelPacking
         {
             switch (type)
             {
+                case WeightType.Q2_K:
+                    FourRows<Q2K>(sources + r, quants + 4 * r, groupCount);
+                    break;
+                case WeightType.Q3_K:
+                    FourRows<Q3K>(sources + r, quants + 4 * r, groupCount);
+                    break;
                 case WeightType.Q4_K:
                     FourRows<Q4K>(sources + r, quants + 4 * r, groupCount);
                     break;
@@ -57,6 +63,21 @@ internal static unsafe partial class PanelPacking
                     head[192 + j * 16 + r] = (byte)(six[j + 4] & 63);
                     head[64 + (j + 4) * 16 + r] = (byte)(six[j + 8] & 15 | six[j] >> 6 << 4);
                     head[192 + (j + 4) * 16 + r] = (byte)(six[j + 8] >> 4 | six[j + 4] >> 6 << 4);
+                }
+
+                break;
+            case WeightType.Q2_K:
+                ((ushort*)head)[r] = *(ushort*)(source + 80);
+                ((ushort*)(head + 32))[r] = *(ushort*)(source + 82);
+                for (int j = 0; j < 16; j++)
+                    head[64 + j * 16 + r] = source[j];
+                break;
+            case WeightType.Q3_K:
+                ((ushort*)head)[r] = *(ushort*)(source + 108);
+                for (int j = 0; j < 16; j++)
+                {
+                    int multiplier = source[96 + j % 8] >> 4 * (j / 8) & 15 | (source[104 + j % 4] >> 2 * (j / 4) & 3) << 4;
+                    head[32 + j * 16 + r] = (byte)(multiplier - 32);
                 }
 
                 break;
@@ -105,7 +126,8 @@ internal static unsafe partial class PanelPacking
             T.Load(s1, g, out Vector128<byte> a1, out Vector128<byte> b1);
             T.Load(s2, g, out Vector128<byte> a2, out Vector128<byte> b2);
             T.Load(s3, g, out Vector128<byte> a3, out Vector128<byte> b3);
-            Transpose(a0, a1, a2, a3, quants);
+            if (T.VectorCount > 0)
+                Transpose(a0, a1, a2, a3, quants);
             if (T.VectorCount == 2)
                 Transpose(b0, b1, b2, b3, quants + 4 * PanelLayout.StepBytes);
             byte* planes = quants + T.VectorCount * 4 * PanelLayout.StepBytes;
@@ -138,6 +160,62 @@ internal static unsafe partial class PanelPacking
         Vector128<byte> low = Vector128.Create((byte)15);
         Vector128<byte> first = Vector128.Load(source), second = Vector128.Load(source + 16);
         return high ? first >> 4 | second & ~low : first & low | second << 4;
+    }
+
+    // Bit g of 32 bytes to bits 0..7 of a dword's bytes.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Bits(byte* source, int group, byte* destination)
+    {
+        uint* bits = (uint*)source;
+        uint plane = 0;
+        for (int step = 0; step < 8; step++)
+            plane |= (bits[step] >> group & 0x01010101) << step;
+        *(uint*)destination = plane;
+    }
+
+    // Pair g % 4 of 32 bytes, steps 0-3 to one dword and 4-7 to another.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void BitPairs(byte* source, int group, byte* destination)
+    {
+        uint* pairs = (uint*)(source + 32 * (group / 4));
+        int shift = 2 * (group & 3);
+        uint first = 0, second = 0;
+        for (int step = 0; step < 4; step++)
+        {
+            first |= (pairs[step] >> shift & 0x03030303) << 2 * step;
+            second |= (pairs[step + 4] >> shift & 0x03030303) << 2 * step;
+        }
+
+        *(uint*)destination = first;
+        *(uint*)(destination + PanelLayout.StepBytes) = second;
+    }
+
+    private readonly struct Q2K : IRowGroups
+    {
+        public static int GroupBytes => 128;
+
+        public static int VectorCount => 0;
+
+        public static void Load(byte* source, int group, out Vector128<byte> first, out Vector128<byte> second) => first = second = default;
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static void Planes(byte* source, int group, byte* destination) => BitPairs(source + 16, group, destination);
+    }
+
+    private readonly struct Q3K : IRowGroups
+    {
+        public static int GroupBytes => 192;
+
+        public static int VectorCount => 0;
+
+        public static void Load(byte* source, int group, out Vector128<byte> first, out Vector128<byte> second) => first = second = default;
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static void Planes(byte* source, int group, byte* destination)
+        {
+            BitPairs(source + 32, group, destination);
+            Bits(source, group, destination + 2 * PanelLayout.StepBytes);
+        }
     }
 
     private readonly struct Q4K : IRowGroups
@@ -175,11 +253,7 @@ internal static unsafe partial class PanelPacking
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static void Planes(byte* source, int group, byte* destination)
         {
-            uint* bits = (uint*)(source + 16);
-            uint plane = 0;
-            for (int step = 0; step < 8; step++)
-                plane |= (bits[step] >> group & 0x01010101) << step;
-            *(uint*)destination = plane;
+            Bits(source + 16, group, destination);
         }
     }
 
@@ -199,17 +273,7 @@ internal static unsafe partial class PanelPacking
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static void Planes(byte* source, int group, byte* destination)
         {
-            uint* pairs = (uint*)(source + 128 + 32 * (group / 4));
-            int shift = 2 * (group & 3);
-            uint first = 0, second = 0;
-            for (int step = 0; step < 4; step++)
-            {
-                first |= (pairs[step] >> shift & 0x03030303) << 2 * step;
-                second |= (pairs[step + 4] >> shift & 0x03030303) << 2 * step;
-            }
-
-            *(uint*)destination = first;
-            *(uint*)(destination + PanelLayout.StepBytes) = second;
+            BitPairs(source + 128, group, destination);
         }
     }
 

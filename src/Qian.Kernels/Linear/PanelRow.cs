@@ -32,7 +32,16 @@ internal static unsafe class PanelRow
                 scales[0] = scales[1] = HalfAt(head, r) * head[64 + g * 16 + r];
                 offsets[0] = offsets[1] = -(HalfAt(head + 32, r) * head[192 + g * 16 + r]);
                 break;
-            case WeightType.Q6_K:
+            case WeightType.Q2_K:
+                for (int half = 0; half < 2; half++)
+                {
+                    int both = head[64 + (2 * g + half) * 16 + r];
+                    scales[half] = HalfAt(head, r) * (both & 15);
+                    offsets[half] = -(HalfAt(head + 32, r) * (both >> 4));
+                }
+
+                break;
+            case WeightType.Q3_K or WeightType.Q6_K:
                 scales[0] = HalfAt(head, r) * ((sbyte*)head)[32 + 2 * g * 16 + r];
                 scales[1] = HalfAt(head, r) * ((sbyte*)head)[32 + (2 * g + 1) * 16 + r];
                 break;
@@ -53,6 +62,12 @@ internal static unsafe class PanelRow
     {
         if (type == WeightType.Q8_0)
             return group[step * PanelLayout.StepBytes + lane] - 128;
+
+        if (type is WeightType.Q2_K or WeightType.Q3_K)
+        {
+            int pair = group[(step >> 2) * PanelLayout.StepBytes + lane] >> 2 * (step & 3) & 3;
+            return type == WeightType.Q2_K ? pair : (pair | (group[128 + lane] >> step & 1) << 2) - 4;
+        }
 
         int nibble = group[(step & 3) * PanelLayout.StepBytes + lane] >> (step & 4) & 15;
         return type switch

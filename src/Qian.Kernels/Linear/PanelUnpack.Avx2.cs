@@ -5,7 +5,7 @@ using System.Runtime.Intrinsics.X86;
 namespace Qian.Kernels;
 
 /// <summary>A block of the packed layout into <see cref="UnpackedBlock"/>, 8 rows to a register; the same values as the 512-bit form.</summary>
-internal static unsafe class PanelUnpackAvx2
+internal static unsafe partial class PanelUnpackAvx2
 {
     public static void Unpack(in WeightRows weight, int panel, int blockIndex, int groupCount, in UnpackedBlock block)
     {
@@ -26,6 +26,14 @@ internal static unsafe class PanelUnpackAvx2
             case WeightType.Q6_K:
                 SignedScales(head, groupCount, block);
                 NibblesAndPairs(quants, groupCount, block.Quants);
+                break;
+            case WeightType.Q2_K:
+                ScalesAndMinsOfHalves(head, groupCount, block);
+                Pairs(quants, groupCount, block.Quants);
+                break;
+            case WeightType.Q3_K:
+                SignedScales(head, groupCount, block);
+                PairsAndBits(quants, groupCount, block.Quants);
                 break;
             case WeightType.Q4_0:
                 Halves(head, groupCount, -8, block);
@@ -65,20 +73,16 @@ internal static unsafe class PanelUnpackAvx2
         }
     }
 
-    // value = d * scale * (quant - 32): the 32 goes into an offset per 16 columns.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void SignedScales(byte* head, int groupCount, in UnpackedBlock block)
     {
         for (int half = 0; half < 16; half += 8)
         {
-            Vector256<float> d = HalvesAt(head + 2 * half);
-            Vector256<float> bias = d * -32f;
-            for (int g = half; g < half + 16 * groupCount; g += 16)
-                d.Store(block.Scales + g);
+            HalvesAt(head + 2 * half).Store(block.Scales + half);
             for (int s = half; s < half + 32 * groupCount; s += 16)
             {
                 Vector256<int> scale = Avx2.ConvertToVector256Int32((sbyte*)head + 32 + s);
-                (bias * Vector256.ConvertToSingle(scale)).Store(block.Offsets + s);
+                Vector256.ConvertToSingle(scale).Store(block.Offsets + s);
                 (scale << 16 | scale & Vector256.Create(0xffff)).Store(block.RunScales + s);
             }
         }

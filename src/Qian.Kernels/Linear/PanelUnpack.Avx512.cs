@@ -5,49 +5,74 @@ using System.Runtime.Intrinsics.X86;
 namespace Qian.Kernels;
 
 /// <summary>A block of the packed layout into <see cref="UnpackedBlock"/>, 16 rows to a register.</summary>
-internal static unsafe class PanelUnpackAvx512
+internal static unsafe partial class PanelUnpackAvx512
 {
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Unpack(in WeightRows weight, int panel, int blockIndex, int groupCount, in UnpackedBlock block)
+    {
+        byte* quants = UnpackHead(weight, panel, blockIndex, groupCount, block);
+        switch (weight.Type)
+        {
+            case WeightType.Q4_K or WeightType.Q4_0:
+                Nibbles(quants, groupCount, block.Quants);
+                break;
+            case WeightType.Q5_K:
+                NibblesAndBits(quants, groupCount, block.Quants);
+                break;
+            case WeightType.Q6_K:
+                NibblesAndPairs(quants, groupCount, block.Quants);
+                break;
+            case WeightType.Q2_K:
+                Pairs(quants, groupCount, block.Quants);
+                break;
+            case WeightType.Q3_K:
+                PairsAndBits(quants, groupCount, block.Quants);
+                break;
+            case WeightType.IQ4_NL or WeightType.IQ4_XS:
+                DenseLevels(quants, groupCount, block.Quants);
+                break;
+            case WeightType.MXFP4:
+                FloatLevels(quants, groupCount, block.Quants);
+                break;
+            default:
+                Bytes(quants, groupCount, block.Quants);
+                break;
+        }
+    }
+
+    // The scales and offsets of a block; returns where its quants are.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static byte* UnpackHead(in WeightRows weight, int panel, int blockIndex, int groupCount, in UnpackedBlock block)
     {
         PanelLayout layout = weight.Layout;
         byte* start = weight.Data + panel * layout.PanelBytes;
         byte* head = start + (long)blockIndex * layout.HeadBlockBytes;
-        byte* quants = start + layout.HeadBytes + (long)blockIndex * PanelLayout.BlockGroups * layout.QuantGroupBytes;
         switch (layout.Type)
         {
-            case WeightType.Q4_K:
+            case WeightType.Q4_K or WeightType.Q5_K:
                 ScalesAndMins(head, groupCount, block);
-                Nibbles(quants, groupCount, block.Quants);
                 break;
-            case WeightType.Q5_K:
-                ScalesAndMins(head, groupCount, block);
-                NibblesAndBits(quants, groupCount, block.Quants);
+            case WeightType.Q2_K:
+                ScalesAndMinsOfHalves(head, groupCount, block);
                 break;
-            case WeightType.Q6_K:
+            case WeightType.Q3_K or WeightType.Q6_K:
                 SignedScales(head, groupCount, block);
-                NibblesAndPairs(quants, groupCount, block.Quants);
                 break;
             case WeightType.Q4_0:
                 Halves(head, groupCount, -8, block);
-                Nibbles(quants, groupCount, block.Quants);
-                break;
-            case WeightType.IQ4_NL:
-                Halves(head, groupCount, -128, block);
-                DenseLevels(quants, groupCount, block.Quants);
                 break;
             case WeightType.IQ4_XS:
                 ScalesOffBy32(head, groupCount, block);
-                DenseLevels(quants, groupCount, block.Quants);
                 break;
             case WeightType.MXFP4:
                 Exponents(head, groupCount, block);
-                FloatLevels(quants, groupCount, block.Quants);
                 break;
             default:
                 Halves(head, groupCount, -128, block);
-                Bytes(quants, groupCount, block.Quants);
                 break;
         }
+
+        return start + layout.HeadBytes + (long)blockIndex * PanelLayout.BlockGroups * layout.QuantGroupBytes;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -62,18 +87,14 @@ internal static unsafe class PanelUnpackAvx512
         }
     }
 
-    // value = d * scale * (quant - 32): the 32 goes into an offset per 16 columns.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void SignedScales(byte* head, int groupCount, in UnpackedBlock block)
     {
-        Vector512<float> d = HalvesAt(head);
-        Vector512<float> bias = d * -32f;
-        for (int g = 0; g < groupCount; g++)
-            d.Store(block.Scales + 16 * g);
+        HalvesAt(head).Store(block.Scales);
         for (int s = 0; s < 2 * groupCount; s++)
         {
             Vector512<int> scale = Avx512F.ConvertToVector512Int32(Vector128.Load((sbyte*)head + 32 + 16 * s));
-            (bias * Vector512.ConvertToSingle(scale)).Store(block.Offsets + 16 * s);
+            Vector512.ConvertToSingle(scale).Store(block.Offsets + 16 * s);
             (scale << 16 | scale & Vector512.Create(0xffff)).Store(block.RunScales + 16 * s);
         }
     }
@@ -224,7 +245,7 @@ internal static unsafe class PanelUnpackAvx512
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void FloatLevels(byte* source, int groupCount, byte* destination)
     {
-        Vector512<byte> levels = Quadruple((FloatE2M1.Table + Vector128.Create((sbyte)12)).AsByte());
+        Vector512<byte> levels = Levels(WeightType.MXFP4);
         Vector512<byte> low = Vector512.Create((byte)15);
         for (int g = 0; g < groupCount; g++, destination += 256)
         {

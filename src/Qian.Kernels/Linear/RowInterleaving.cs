@@ -11,9 +11,9 @@ internal static unsafe class RowInterleaving
 {
     private const int Sixteens = PanelLayout.BlockColumns / 16;
 
-    // Rows beyond the matrix become zero.
+    // Rows beyond the matrix become zero. Whole bytes of value + 128, or their nibbles in two planes.
     [SkipLocalsInit]
-    public static void Unpack(in WeightRows weight, int row, int firstGroup, int groupCount, in UnpackedBlock block)
+    public static void Unpack(in WeightRows weight, int row, int firstGroup, int groupCount, bool wholeBytes, in UnpackedBlock block)
     {
         sbyte* quants = stackalloc sbyte[PanelLayout.PanelRows * PanelLayout.BlockColumns];
         float* scales = stackalloc float[Sixteens];
@@ -40,7 +40,10 @@ internal static unsafe class RowInterleaving
             }
         }
 
-        Interleave(quants, count / 16, block.Quants);
+        if (wholeBytes)
+            InterleaveBytes(quants, count / 16, block.Quants);
+        else
+            Interleave(quants, count / 16, block.Quants);
     }
 
     // Per 16 columns: 4 steps of low nibbles of value + 128, then 4 steps of high ones.
@@ -61,6 +64,22 @@ internal static unsafe class RowInterleaving
                     to[16 * step] = lows.GetElement(step);
                     to[16 * (4 + step)] = highs.GetElement(step);
                 }
+            }
+        }
+    }
+
+    // Per 16 columns: 4 steps.
+    private static void InterleaveBytes(sbyte* quants, int sixteens, byte* destination)
+    {
+        Vector128<byte> sign = Vector128.Create((byte)0x80);
+        for (int s = 0; s < sixteens; s++, destination += 4 * PanelLayout.StepBytes)
+        {
+            for (int r = 0; r < PanelLayout.PanelRows; r++)
+            {
+                Vector128<uint> v = (Vector128.Load((byte*)quants + r * PanelLayout.BlockColumns + 16 * s) ^ sign).AsUInt32();
+                uint* to = (uint*)destination + r;
+                for (int step = 0; step < 4; step++)
+                    to[16 * step] = v.GetElement(step);
             }
         }
     }

@@ -4,15 +4,15 @@ namespace Qian.Kernels;
 /// A block of weights ready for the integer kernels: 16 rows x up to 256 columns of unsigned bytes, a few KiB that stay in the first
 /// cache while every tile of activations meets them. So a weight is decoded once for many columns, and the kernels know
 /// kinds of sums (<see cref="DotKind"/>), not file formats.
-///   Quants   per group, steps of 64 bytes (4 columns x 16 rows). U8 kinds hold two planes of nibbles, low then high
-///   Scales   [group][sub][16 rows] floats
-///   Offsets  the same shape: the term that meets the sums of activations
+///   Quants   per group, steps of 64 bytes (4 columns x 16 rows). For C#, U8 kinds hold two planes of nibbles, low then high
+///   Scales   [group][sub][16 rows] floats; U6: one scale for the block
+///   Offsets  the same shape: the term that meets the sums of activations; U6: [group][16-column half][16 rows], the integer scale as float
 ///   RunScales  U6 only: [group][16-column half][16 rows] dwords, the integer scale in both 16-bit lanes
 /// </summary>
 internal readonly unsafe struct UnpackedBlock
 {
     private const int QuantBytes = 2 * PanelLayout.BlockColumns * PanelLayout.PanelRows;
-    private const int FloatBytes = 2 * PanelLayout.BlockGroups * PanelLayout.PanelRows * sizeof(float);
+    public const int FloatBytes = 2 * PanelLayout.BlockGroups * PanelLayout.PanelRows * sizeof(float);
 
     public const int Bytes = QuantBytes + 3 * FloatBytes;
 
@@ -50,6 +50,20 @@ internal interface IDotKind
     static abstract bool HasRunScales { get; }
 }
 
+// Weights 0..3 with a float scale and offset per 16.
+internal readonly struct U2By16 : IDotKind
+{
+    public static int Subs => 2;
+
+    public static int Runs => 1;
+
+    public static int Steps => 4;
+
+    public static bool HasPlanes => false;
+
+    public static bool HasRunScales => false;
+}
+
 // Weights 0..15: 8 steps x 2 products x 15 x 127 = 30,480.
 internal readonly struct U4 : IDotKind
 {
@@ -78,7 +92,8 @@ internal readonly struct U5 : IDotKind
     public static bool HasRunScales => false;
 }
 
-// Weights 0..63 under an integer scale per 16: 2 x 2 x 63 x 127 = 32,004. Offsets per 16.
+// Weights 0..63, 32 too high, under an integer scale per 16: 2 x 2 x 63 x 127 = 32,004. With the biases taken off, a group's sum is an integer
+// below 2^24, so it is exact as a float too. One float scale per block.
 internal readonly struct U6 : IDotKind
 {
     public static int Subs => 1;

@@ -31,6 +31,8 @@ internal readonly unsafe struct WeightRows
         Layout = matrix.Layout;
     }
 
+    public DotKind DotKind => IsPacked ? Layout.Kind : DotKind.U8By16;
+
     // first is a multiple of BlockColumns; so is count, unless the piece ends the row.
     [SkipLocalsInit]
     public void Decode(int row, int first, int count, float* values)

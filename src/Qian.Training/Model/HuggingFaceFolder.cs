@@ -21,10 +21,16 @@ internal static class HuggingFaceFolder
     public static void Save(string sourceFolder, SafetensorsSet source, IReadOnlyDictionary<string, Parameter> trained, string folder, SavedType type)
     {
         Directory.CreateDirectory(folder);
+        long byteCount = 0;
         using (SafetensorsWriter writer = SafetensorsWriter.ToFolder(folder, MostShardBytes))
         {
             foreach (SafetensorsTensor tensor in source.Tensors)
-                writer.Declare(tensor.Name, trained.TryGetValue(tensor.Name, out Parameter? parameter) ? TypeOf(parameter, type) : tensor.Type, tensor.Sizes);
+            {
+                SafetensorsType stored = trained.TryGetValue(tensor.Name, out Parameter? parameter) ? TypeOf(parameter, type) : tensor.Type;
+                writer.Declare(tensor.Name, stored, tensor.Sizes);
+                byteCount += tensor.Data.Length / tensor.Type.ByteSize() * stored.ByteSize();
+            }
+
             foreach (SafetensorsTensor tensor in source.Tensors)
             {
                 if (trained.TryGetValue(tensor.Name, out Parameter? parameter))
@@ -36,6 +42,10 @@ internal static class HuggingFaceFolder
             writer.Complete();
         }
 
+        // An index of an earlier save, or of a source that is written over, would be believed before the one file just written.
+        string index = Path.Combine(folder, "model.safetensors.index.json");
+        if (byteCount <= MostShardBytes && File.Exists(index))
+            File.Delete(index);
         CopySideFiles(sourceFolder, folder);
     }
 

@@ -25,7 +25,7 @@ internal sealed class LowRankWeights : WeightSet
         {
             options.Validate();
             // Stored types stay as they are, mapped; FP8, which no kernel reads, becomes BF16.
-            bool hasFp8 = checkpoint.Tensors.Any(tensor => tensor.Role is not null && tensor.TypeName == SafetensorsType.F8E4M3.Name());
+            bool hasFp8 = checkpoint.Tensors.Any(IsFp8);
             var policy = new LoadPolicy(Exact: true, LoadAs: hasFp8 ? WeightType.BF16 : null, Mtp: false);
             _network = network = WeightLoader.Load(checkpoint, LayerRange.All(checkpoint.Config), policy, team, progress);
             Config = checkpoint.Config with { MtpLayerCount = 0 };
@@ -91,6 +91,11 @@ internal sealed class LowRankWeights : WeightSet
 
         return count;
     }
+
+    // The base as training holds it.
+    public static long FrozenBytes(Checkpoint checkpoint) => checkpoint.WeightBytes + checkpoint.Tensors.Sum(tensor => IsFp8(tensor) ? tensor.ByteCount : 0);
+
+    private static bool IsFp8(TensorSummary tensor) => tensor.Role is not null && tensor.TypeName == SafetensorsType.F8E4M3.Name();
 
     private void Declare()
     {

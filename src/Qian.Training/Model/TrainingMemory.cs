@@ -33,7 +33,7 @@ internal sealed record TrainingMemory
 
     // An adapter over a frozen checkpoint.
     public static TrainingMemory Estimate(Checkpoint checkpoint, LoraOptions lora, TrainingModelOptions options, int threadCount) =>
-        Of(checkpoint.Config, options, false, AdapterSizes.Of(checkpoint.Config, lora), LowRankWeights.CountFloats(checkpoint.Config, lora), checkpoint.WeightBytes, threadCount);
+        Of(checkpoint.Config, options, false, AdapterSizes.Of(checkpoint.Config, lora), LowRankWeights.CountFloats(checkpoint.Config, lora), LowRankWeights.FrozenBytes(checkpoint), threadCount);
 
     // Why a run does not fit and what to do about it, or null when it fits.
     public string? Refusal(long availableBytes, TrainingModelOptions options)

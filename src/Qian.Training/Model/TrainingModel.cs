@@ -57,8 +57,12 @@ internal sealed class TrainingModel : IDisposable
     public FloatView Hidden => _buffers.Hidden.Slice(0, (long)_pass.RowCount * Config.HiddenSize);
 
     // Trains every weight of a Hugging Face folder.
-    public static TrainingModel Full(string folder, TrainingModelOptions options, ThreadTeam team) =>
-        Over(new FullWeights(new HuggingFaceCheckpoint(folder), options.MtpLossWeight > 0), options, team);
+    public static TrainingModel Full(string folder, TrainingModelOptions options, ThreadTeam team)
+    {
+        if (!File.Exists(Path.Combine(folder, "config.json")))
+            throw new BadRequestException($"{folder}: full training starts from a Hugging Face folder (config.json and safetensors). Over a GGUF file an adapter (LoRA) can be trained.");
+        return Over(new FullWeights(new HuggingFaceCheckpoint(folder), options.MtpLossWeight > 0), options, team);
+    }
 
     // Trains an adapter over a frozen checkpoint of any format.
     public static TrainingModel LowRank(string path, LoraOptions lora, TrainingModelOptions options, ThreadTeam team, IProgress<LoadProgress>? progress = null) =>

@@ -10,7 +10,7 @@ internal static class LossCurve
 {
     private const int Width = 860, Height = 420, Left = 60, Right = 20, Top = 44, Bottom = 48;
     private const int MostPoints = 800;
-    private const string TrainColour = "#3b6ea5", MtpColour = "#8a6fb0", HeldOutColour = "#c77b30";
+    private const string TrainColour = "#3b6ea5", MtpColour = "#8a6fb0", HeldOutColour = "#c77b30", WatchedColour = "#4b8b57";
 
     public static string Svg(string title, IReadOnlyList<LogEntry> entries)
     {
@@ -36,23 +36,33 @@ internal static class LossCurve
         (double X, double Y)[] train = [.. entries.Where(entry => entry.Loss is not null).Select(entry => ((double)entry.TokenCount, entry.Loss!.Value))];
         (double X, double Y)[] mtp = [.. entries.Where(entry => entry.MtpLoss is not null).Select(entry => ((double)entry.TokenCount, entry.MtpLoss!.Value))];
         (double X, double Y)[] heldOut = [.. entries.Where(entry => entry.HeldOutLoss is not null).Select(entry => ((double)entry.TokenCount, entry.HeldOutLoss!.Value))];
+        (double X, double Y)[] watched = [.. entries.Where(entry => entry.WatchedLoss is not null).Select(entry => ((double)entry.TokenCount, entry.WatchedLoss!.Value))];
         double lastTokens = Math.Max(1, train[^1].X);
-        double most = train.Concat(mtp).Concat(heldOut).Max(point => point.Y), least = Math.Min(0, train.Min(point => point.Y));
+        double most = train.Concat(mtp).Concat(heldOut).Concat(watched).Max(point => point.Y), least = Math.Min(0, train.Min(point => point.Y));
         double yStep = TickStep(most - least), top = Math.Max(yStep, Math.Ceiling(most / yStep) * yStep);
         var scale = new Scale(lastTokens, least, top);
         Axes(svg, scale, yStep);
         Curve(svg, scale, Thinned(train), TrainColour, "0.35", 1);
         Curve(svg, scale, Thinned(Smoothed(train)), TrainColour, "1", 2);
         Curve(svg, scale, Thinned(Smoothed(mtp)), MtpColour, "1", 1.5);
-        Curve(svg, scale, Thinned(heldOut), HeldOutColour, "1", 1.5);
-        foreach ((double x, double y) in Thinned(heldOut))
-            Line(svg, $"<circle cx=\"{scale.X(x):0.#}\" cy=\"{scale.Y(y):0.#}\" r=\"3\" fill=\"{HeldOutColour}\"/>");
+        Measured(svg, scale, heldOut, HeldOutColour);
+        Measured(svg, scale, watched, WatchedColour);
         int at = Left + 330;
         Legend(svg, ref at, TrainColour, FormattableString.Invariant($"training loss {Smoothed(train)[^1].Y:0.000}"));
         if (mtp.Length > 0)
             Legend(svg, ref at, MtpColour, FormattableString.Invariant($"MTP loss {Smoothed(mtp)[^1].Y:0.000}"));
         if (heldOut.Length > 0)
             Legend(svg, ref at, HeldOutColour, FormattableString.Invariant($"held-out loss {heldOut[^1].Y:0.000}"));
+        if (watched.Length > 0)
+            Legend(svg, ref at, WatchedColour, FormattableString.Invariant($"watched loss {watched[^1].Y:0.000}"));
+    }
+
+    // A curve through few points, each of them shown.
+    private static void Measured(StringBuilder svg, Scale scale, (double X, double Y)[] points, string colour)
+    {
+        Curve(svg, scale, Thinned(points), colour, "1", 1.5);
+        foreach ((double x, double y) in Thinned(points))
+            Line(svg, $"<circle cx=\"{scale.X(x):0.#}\" cy=\"{scale.Y(y):0.#}\" r=\"3\" fill=\"{colour}\"/>");
     }
 
     private static void Axes(StringBuilder svg, Scale scale, double yStep)

@@ -28,7 +28,7 @@ internal sealed class RunClock(RunPosition first, TrainerOptions options)
 
     public double PeakShare(double tokensPerSecond) => options.PeakMacsPerSecond > 0 ? tokensPerSecond * options.MacsPerRow / options.PeakMacsPerSecond : 0;
 
-    public TrainingProgress Progress(RunPosition position, double epochs, LogEntry entry, double? heldOutLoss)
+    public TrainingProgress Progress(RunPosition position, double epochs, LogEntry entry, Measurement measured)
     {
         double share = options.Limit.Progress(position), before = options.Limit.Progress(first);
         return new TrainingProgress
@@ -38,7 +38,8 @@ internal sealed class RunClock(RunPosition first, TrainerOptions options)
             Epochs = epochs,
             Loss = entry.Loss,
             MtpLoss = entry.MtpLoss,
-            HeldOutLoss = heldOutLoss,
+            HeldOutLoss = measured.HeldOutLoss,
+            WatchedLoss = measured.WatchedLoss,
             IsEvaluated = entry.HeldOutLoss is not null,
             Rate = entry.Rate,
             GradientNorm = entry.GradientNorm,
@@ -48,3 +49,7 @@ internal sealed class RunClock(RunPosition first, TrainerOptions options)
         };
     }
 }
+
+// The losses of the last evaluation; null where there is no such text, or before the first.
+internal readonly record struct Measurement(double? HeldOutLoss, double? WatchedLoss);
+

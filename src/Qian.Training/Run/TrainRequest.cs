@@ -37,6 +37,9 @@ internal sealed record TrainRequest
 
     public double? LearningRate { get; init; }
 
+    // Text that is measured beside the held-out data, to see what the model forgets: files or folders, as for the data.
+    public IReadOnlyList<string> WatchedPaths { get; init; } = [];
+
     public ScheduleKind? Schedule { get; init; }
 
     public int? WarmupSteps { get; init; }

@@ -24,16 +24,16 @@ internal sealed class Trainer : IDisposable
     private readonly StateTensor[] _tensors;
     private readonly StateFolder _states;
     private readonly TrainingBatch _batch;
-    private readonly MeasuringBatches _heldOut;
+    private readonly MeasuringBatches _heldOut, _watched;
     private readonly string _fingerprint;
     private readonly int _rowsPerStep;
     private BatchPacker _packer;
     private long _streamStart;          // the step at which the packer's stream of batches began
     private RunPosition _position;
-    private double? _heldOutLoss;
+    private Measurement _measured;
     private string? _statePath;
 
-    public Trainer(TrainingModel model, SampleSet samples, PackingOptions packing, TrainerOptions options, ThreadTeam team)
+    public Trainer(TrainingModel model, SampleSet samples, IReadOnlyList<Sample> watched, PackingOptions packing, TrainerOptions options, ThreadTeam team)
     {
         _model = model;
         _samples = samples;
@@ -42,6 +42,7 @@ internal sealed class Trainer : IDisposable
         _team = team;
         _packer = new BatchPacker(samples.Training, packing);
         _heldOut = new MeasuringBatches(samples.HeldOut, packing, options.HeldOutRowLimit);
+        _watched = new MeasuringBatches(watched, packing, options.HeldOutRowLimit);
         _fingerprint = DataFingerprint.Of(samples.Training, packing);
         _batch = new TrainingBatch(packing.MaxRows);
         _rowsPerStep = packing.MaxRows * packing.MicroBatchCount;
@@ -74,13 +75,14 @@ internal sealed class Trainer : IDisposable
     {
         Directory.CreateDirectory(_options.TrainingFolder);
         using TrainingLog log = TrainingLog.Open(_options.LogPath, _position.StepCount);
-        _heldOutLoss = log.Entries.LastOrDefault(entry => entry.HeldOutLoss is not null).HeldOutLoss;
+        LogEntry lastMeasured = log.Entries.LastOrDefault(IsMeasured);
+        _measured = new Measurement(lastMeasured.HeldOutLoss, lastMeasured.WatchedLoss);
         var clock = new RunClock(_position, _options);
         if (_position.StepCount == 0 && Evaluate(cancellation) is { } before)
         {
-            _heldOutLoss = before;
-            log.Append(new LogEntry(0, 0, null, null, before, 0, 0, 0));
-            progress?.Report(clock.Progress(_position, _packer.EpochsDone, log.Entries[^1], before));
+            _measured = before;
+            log.Append(new LogEntry(0, 0, null, null, before.HeldOutLoss, 0, 0, 0, before.WatchedLoss));
+            progress?.Report(clock.Progress(_position, _packer.EpochsDone, log.Entries[^1], _measured));
         }
 
         RunPosition saved = _position with { StepCount = -1 };
@@ -94,15 +96,15 @@ internal sealed class Trainer : IDisposable
             bool isLast = _options.Limit.IsReached(_position);
             if ((isLast || _position.StepCount % _options.EvaluateEvery == 0) && Evaluate(cancellation) is { } loss)
             {
-                if (!double.IsFinite(loss))
-                    return Summary(TrainingOutcome.NotFinite, log, clock, null) with { Failure = Failure(_position.StepCount, $"the held-out loss after it is {loss}", StepSources()) };
-                _heldOutLoss = loss;
-                entry = entry with { HeldOutLoss = loss };
+                if (!double.IsFinite(loss.HeldOutLoss ?? loss.WatchedLoss ?? 0))
+                    return Summary(TrainingOutcome.NotFinite, log, clock, null) with { Failure = Failure(_position.StepCount, $"the held-out loss after it is {loss.HeldOutLoss ?? loss.WatchedLoss}", StepSources()) };
+                _measured = loss;
+                entry = entry with { HeldOutLoss = loss.HeldOutLoss, WatchedLoss = loss.WatchedLoss };
             }
 
             log.Append(entry);
             _position = _position with { Seconds = clock.Seconds };
-            if (entry.HeldOutLoss is not null || isLast)
+            if (IsMeasured(entry) || isLast)
                 LossCurve.Write(_options.CurvePath, _options.Title, log.Entries);
             if (!isLast && IsSaveDue(clock))
             {
@@ -112,7 +114,7 @@ internal sealed class Trainer : IDisposable
                     _model.Save(_options.OutFolder);
             }
 
-            progress?.Report(clock.Progress(_position, _packer.EpochsDone, entry, _heldOutLoss));
+            progress?.Report(clock.Progress(_position, _packer.EpochsDone, entry, _measured));
         }
 
         if (saved.StepCount != _position.StepCount)
@@ -167,15 +169,23 @@ internal sealed class Trainer : IDisposable
 
     private IReadOnlyList<string> StepSources() => [.. Enumerable.Range(0, _packer.MicroBatchCount).SelectMany(_packer.Sources)];
 
-    // Mean loss of the held-out text; null without any, or when interrupted.
-    private double? Evaluate(CancellationToken cancellation)
+    private static bool IsMeasured(LogEntry entry) => entry.HeldOutLoss is not null || entry.WatchedLoss is not null;
+
+    // Null without any text to measure, or when interrupted.
+    private Measurement? Evaluate(CancellationToken cancellation)
+    {
+        var measured = new Measurement(MeanLoss(_heldOut, cancellation), MeanLoss(_watched, cancellation));
+        return cancellation.IsCancellationRequested || measured == default ? null : measured;
+    }
+
+    private double? MeanLoss(MeasuringBatches batches, CancellationToken cancellation)
     {
         BatchLoss sum = default;
-        for (int i = 0; i < _heldOut.Count; i++)
+        for (int i = 0; i < batches.Count; i++)
         {
             if (cancellation.IsCancellationRequested)
                 return null;
-            _heldOut.Fill(i, _batch);
+            batches.Fill(i, _batch);
             sum += _model.Evaluate(_batch);
         }
 
@@ -211,7 +221,9 @@ internal sealed class Trainer : IDisposable
             Epochs = _packer.EpochsDone,
             Loss = last.Length > 0 ? last.Average() : null,
             FirstHeldOutLoss = log.Entries.FirstOrDefault(entry => entry.HeldOutLoss is not null).HeldOutLoss,
-            HeldOutLoss = _heldOutLoss,
+            HeldOutLoss = _measured.HeldOutLoss,
+            FirstWatchedLoss = log.Entries.FirstOrDefault(entry => entry.WatchedLoss is not null).WatchedLoss,
+            WatchedLoss = _measured.WatchedLoss,
             TokensPerSecond = clock.TokensPerSecond,
             PeakShare = clock.PeakShare(clock.TokensPerSecond),
             StatePath = _statePath,

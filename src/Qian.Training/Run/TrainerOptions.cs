@@ -69,6 +69,9 @@ internal sealed record TrainingProgress
     // Of the last evaluation; null before it. IsEvaluated: it was made after this very step.
     public double? HeldOutLoss { get; init; }
 
+    // Of the text that is watched.
+    public double? WatchedLoss { get; init; }
+
     public bool IsEvaluated { get; init; }
 
     public double Rate { get; init; }
@@ -105,6 +108,10 @@ internal sealed record TrainingSummary
     public double? FirstHeldOutLoss { get; init; }
 
     public double? HeldOutLoss { get; init; }
+
+    public double? FirstWatchedLoss { get; init; }
+
+    public double? WatchedLoss { get; init; }
 
     // Of this session, without evaluations.
     public double TokensPerSecond { get; init; }

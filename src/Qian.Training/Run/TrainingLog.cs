@@ -7,13 +7,13 @@ using Qian.Kernels;
 namespace Qian.Training.Run;
 
 // One step in figures. Losses are means per target, in nats; null where there was none.
-internal readonly record struct LogEntry(long Step, long TokenCount, double? Loss, double? MtpLoss, double? HeldOutLoss, double Rate, double GradientNorm, double TokensPerSecond);
+internal readonly record struct LogEntry(long Step, long TokenCount, double? Loss, double? MtpLoss, double? HeldOutLoss, double Rate, double GradientNorm, double TokensPerSecond, double? WatchedLoss = null);
 
 // The run as a CSV file, a line a step, appended while it goes. A resumed run cuts off what lies beyond its state: those steps
 // are taken once more.
 internal sealed class TrainingLog : IDisposable
 {
-    public const string Header = "step,tokens,loss,mtp_loss,held_out_loss,learning_rate,gradient_norm,tokens_per_second";
+    public const string Header = "step,tokens,loss,mtp_loss,held_out_loss,learning_rate,gradient_norm,tokens_per_second,watched_loss";
 
     // Far above any real run; a file of this size under the log's name is not a log.
     private const long MaxFileBytes = 1L << 30;
@@ -68,12 +68,12 @@ internal sealed class TrainingLog : IDisposable
     public void Dispose() => _writer.Dispose();
 
     private static string Line(LogEntry entry) => string.Create(CultureInfo.InvariantCulture,
-        $"{entry.Step},{entry.TokenCount},{entry.Loss:R},{entry.MtpLoss:R},{entry.HeldOutLoss:R},{entry.Rate:R},{entry.GradientNorm:R},{entry.TokensPerSecond:0.0}");
+        $"{entry.Step},{entry.TokenCount},{entry.Loss:R},{entry.MtpLoss:R},{entry.HeldOutLoss:R},{entry.Rate:R},{entry.GradientNorm:R},{entry.TokensPerSecond:0.0},{entry.WatchedLoss:R}");
 
     private static LogEntry? Parse(string line)
     {
         string[] cells = line.Split(',');
-        if (cells.Length != 8
+        if (cells.Length != 9
             || !long.TryParse(cells[0], NumberStyles.None, CultureInfo.InvariantCulture, out long step)
             || !long.TryParse(cells[1], NumberStyles.None, CultureInfo.InvariantCulture, out long tokens)
             || !Number(cells[5], out double rate) || !Number(cells[6], out double norm) || !Number(cells[7], out double speed))
@@ -81,7 +81,7 @@ internal sealed class TrainingLog : IDisposable
             return null;
         }
 
-        return new LogEntry(step, tokens, Number(cells[2], out double loss) ? loss : null, Number(cells[3], out double mtp) ? mtp : null, Number(cells[4], out double heldOut) ? heldOut : null, rate, norm, speed);
+        return new LogEntry(step, tokens, Number(cells[2], out double loss) ? loss : null, Number(cells[3], out double mtp) ? mtp : null, Number(cells[4], out double heldOut) ? heldOut : null, rate, norm, speed, Number(cells[8], out double watched) ? watched : null);
     }
 
     private static bool Number(string cell, out double value) => double.TryParse(cell, NumberStyles.Float, CultureInfo.InvariantCulture, out value);

@@ -22,14 +22,16 @@ internal sealed class TrainingSession : IDisposable
     private readonly TrainRequest _request;
     private readonly Checkpoint _checkpoint;
     private readonly SampleSet _samples;
+    private readonly IReadOnlyList<Sample> _watched;
     private readonly TrainingModelOptions _modelOptions;
     private readonly Action<string> _note;
 
-    private TrainingSession(TrainRequest request, Checkpoint checkpoint, SampleSet samples, Action<string> note)
+    private TrainingSession(TrainRequest request, Checkpoint checkpoint, SampleSet samples, IReadOnlyList<Sample> watched, Action<string> note)
     {
         _request = request;
         _checkpoint = checkpoint;
         _samples = samples;
+        _watched = watched;
         _note = note;
         PackingOptions packing = Packing(request);
         double mtpWeight = checkpoint.Config.MtpLayerCount > 0 && request.IsFull ? request.MtpWeight ?? DefaultMtpWeight : 0;
@@ -61,7 +63,7 @@ internal sealed class TrainingSession : IDisposable
             SampleSet samples = TrainingData.Load(request.Data, tokenizer, template, cancellation);
             if (samples.Training.Count == 0)
                 throw new BadRequestException("The data holds nothing to learn: no sample is left to train on.");
-            return new TrainingSession(request, checkpoint, samples, note);
+            return new TrainingSession(request, checkpoint, samples, Watched(request, tokenizer, template, cancellation), note);
         }
         catch
         {
@@ -77,13 +79,21 @@ internal sealed class TrainingSession : IDisposable
         using TrainingModel model = _request.Lora is { } lora
             ? TrainingModel.LowRank(_request.ModelPath, lora, _modelOptions, team)
             : TrainingModel.Full(_request.ModelPath, _modelOptions, team);
-        using var trainer = new Trainer(model, _samples, Plan.Packing, options, team);
+        using var trainer = new Trainer(model, _samples, _watched, Plan.Packing, options, team);
         if (_request.Resume)
             trainer.Resume(_note);
         return trainer.Run(progress, cancellation);
     }
 
     public void Dispose() => _checkpoint.Dispose();
+
+    private static IReadOnlyList<Sample> Watched(TrainRequest request, Tokenizer tokenizer, ChatTemplate template, CancellationToken cancellation)
+    {
+        if (request.WatchedPaths.Count == 0)
+            return [];
+        var options = request.Data with { Paths = request.WatchedPaths, CodeFolders = [], HeldOutPaths = [], HeldOutFraction = 0 };
+        return TrainingData.Load(options, tokenizer, template, cancellation).Training;
+    }
 
     private static void Check(TrainRequest request)
     {
@@ -156,7 +166,7 @@ internal sealed class TrainingSession : IDisposable
     private int MostSamples(PackingOptions packing)
     {
         var rowCounts = new List<int>();
-        foreach (Sample sample in _samples.Training.Concat(_samples.HeldOut))
+        foreach (Sample sample in _samples.Training.Concat(_samples.HeldOut).Concat(_watched))
         {
             for (int rows = sample.Tokens.Length; rows > 0; rows -= packing.MaxSampleRows)
                 rowCounts.Add(Math.Min(rows, packing.MaxSampleRows));

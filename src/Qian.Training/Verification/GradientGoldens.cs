@@ -58,7 +58,7 @@ internal sealed partial class GradientGoldens
         Add("loss", Math.Abs(loss.Mean - _info.Number("loss")), bound);
         double norm = Math.Sqrt(SquaredSum.Of(model.Store.Gradients, _team)), referenceNorm = _info.Number("grad_norm");
         Add("norm of the gradient, relative", Math.Abs(norm / referenceNorm - 1), _info.Number("tolerance", "gradient_rel_l2"));
-        CompareTensors(model.Parameters, "grads.safetensors", "", parameter => parameter.Name);
+        CompareTensors(model.Parameters);
         if (_info.Has("loss_masked_first_half"))
         {
             TrainingBatch masked = BatchOf("input_ids", firstLabel: batch.RowCount / 2);
@@ -66,25 +66,25 @@ internal sealed partial class GradientGoldens
         }
     }
 
-    // Each parameter against the tensor of its name behind `prefix`; the worst of each kind of weight is a line.
-    private void CompareTensors(IReadOnlyList<Parameter> parameters, string file, string prefix, Func<Parameter, string> nameOf)
+    // Each parameter against the tensor of its name; the worst of each kind of weight is a line.
+    private void CompareTensors(IReadOnlyList<Parameter> parameters)
     {
-        using GoldenTensors golden = GoldenTensors.Open(Path.Combine(_folder, file));
+        using GoldenTensors golden = GoldenTensors.Open(Path.Combine(_folder, "grads.safetensors"));
         double bound = _info.Number("tolerance", "gradient_rel_l2");
         var worst = new SortedDictionary<string, (double Value, string Name)>(StringComparer.Ordinal);
         int compared = 0;
         foreach (Parameter parameter in parameters)
         {
-            double value = Distance(golden, prefix + nameOf(parameter), parameter.Gradient.Span);
+            double value = Distance(golden, parameter.Name, parameter.Gradient.Span);
             compared++;
-            string kind = prefix + KindOf(nameOf(parameter));
+            string kind = KindOf(parameter.Name);
             if (!worst.TryGetValue(kind, out (double Value, string Name) known) || !(value <= known.Value))
                 worst[kind] = (double.IsNaN(value) ? double.PositiveInfinity : value, parameter.Name);
         }
 
         foreach ((string kind, (double value, string name)) in worst)
             Add($"gradient of {kind}, worst layer", value, bound, value <= bound ? "" : name);
-        int expected = golden.Names.Select(WholeName).Distinct().Count(name => name.StartsWith(prefix, StringComparison.Ordinal));
+        int expected = golden.Names.Select(WholeName).Distinct().Count();
         Add("tensors without a counterpart", Math.Abs(expected - compared), 0);
     }
 

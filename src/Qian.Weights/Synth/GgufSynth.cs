@@ -48,7 +48,7 @@ internal static class GgufSynth
         bool vector = TensorShapes.IsVector(tensor.Role) || tensor.Role == TensorRole.SharedExpertGate;
         entries.Add((name, type, vector ? [tensor.Columns] : TensorShapes.IsExpert(tensor.Role) ? [tensor.Columns, tensor.Rows, tensor.ExpertCount] : [tensor.Columns, tensor.Rows]));
         if (TensorShapes.IsVector(tensor.Role))
-            chunks.Add(new Chunk(name, MemoryMarshal.AsBytes<float>(tensor.Vector(plan.Key(tensor, 0), zeroCentred: false, logDecay: false)).ToArray()));
+            chunks.Add(new GivenChunk(name, MemoryMarshal.AsBytes<float>(tensor.Vector(plan.Key(tensor, 0), zeroCentred: false, logDecay: false)).ToArray()));
         else
             plan.AddChunks(chunks, name, tensor, type);
         if (type != WeightType.NVFP4)
@@ -56,6 +56,6 @@ internal static class GgufSynth
         // The type's own scales cannot be small enough; one factor for the tensor makes up for it.
         string factorName = name[..^"weight".Length] + "scale";
         entries.Add((factorName, WeightType.F32, [1]));
-        chunks.Add(new Chunk(factorName, BitConverter.GetBytes(RandomBlocks.Nvfp4Factor(tensor.Deviation))));
+        chunks.Add(new GivenChunk(factorName, BitConverter.GetBytes(RandomBlocks.Nvfp4Factor(tensor.Deviation))));
     }
 }

@@ -100,7 +100,7 @@ internal static class HuggingFaceSynth
             return; // its rows stand in the gate's tensor
         if (tensor.Role == TensorRole.ExpertGate)
             tensor = tensor with { Rows = 2 * tensor.Rows };
-        string name = Name(tensor, plan.Config);
+        string name = HuggingFaceText.TensorName(tensor.Role, tensor.Layer, plan.Config);
         entries.Add((name, tensor.Role switch
         {
             TensorRole.LinearConv => [tensor.Rows, 1, tensor.Columns],
@@ -113,23 +113,11 @@ internal static class HuggingFaceSynth
             float[] values = tensor.Vector(plan.Key(tensor, 0), zeroCentred: true, logDecay: true);
             var bytes = new byte[WeightFormat.RowBytes(type, values.Length)];
             WeightFormat.Encode(type, values, bytes);
-            chunks.Add(new Chunk(name, bytes));
+            chunks.Add(new GivenChunk(name, bytes));
         }
         else
         {
             plan.AddChunks(chunks, name, tensor, type);
         }
-    }
-
-    private static string Name(SynthTensor tensor, ModelConfig config)
-    {
-        string suffix = TensorNames.HuggingFaceSuffix(tensor.Role);
-        if (tensor.Role == TensorRole.Output)
-            return suffix;
-        if (TensorShapes.IsMtp(tensor.Role))
-            return "mtp." + suffix;
-        if (TensorShapes.IsLayerless(tensor.Role))
-            return "model.language_model." + suffix;
-        return tensor.Layer == config.LayerCount ? $"mtp.layers.0.{suffix}" : $"model.language_model.layers.{tensor.Layer}.{suffix}";
     }
 }

@@ -54,7 +54,7 @@ internal sealed record SynthPlan(SynthRequest Request, ModelConfig Config, Token
         for (ulong index = 0; left > 0; index++)
         {
             int byteCount = (int)Math.Min(left, mostBytes);
-            chunks.Add(new Chunk(name, blocks, Key(tensor, index), byteCount));
+            chunks.Add(new RandomChunk(name, blocks, Key(tensor, index), byteCount));
             left -= byteCount;
         }
     }

@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Globalization;
 using Qian.Inference;
 using Qian.Inference.Formats;
 
@@ -27,17 +26,7 @@ internal static class SynthWriter
     }
 
     // Throws before anything is written when the disk cannot hold it.
-    internal static void CheckRoom(string path, long neededBytes)
-    {
-        string folder = Path.GetFullPath(path);
-        while (!Directory.Exists(folder) && Path.GetDirectoryName(folder) is { } parent)
-            folder = parent;
-        long freeBytes = new DriveInfo(OperatingSystem.IsWindows() ? Path.GetPathRoot(folder)! : folder).AvailableFreeSpace;
-        if (neededBytes > freeBytes)
-            throw new IOException($"{path} needs {Gigabytes(neededBytes)}, the disk has {Gigabytes(freeBytes)} free; use another disk, a smaller --type or fewer --layers");
-    }
-
-    private static string Gigabytes(long bytes) => string.Create(CultureInfo.InvariantCulture, $"{bytes / 1e9:0.00} GB");
+    internal static void CheckRoom(string path, long neededBytes) => DiskRoom.Require(path, neededBytes, "use another disk, a smaller --type or fewer --layers");
 
     private static void RefuseExisting(string path, bool folder, bool overwrite)
     {

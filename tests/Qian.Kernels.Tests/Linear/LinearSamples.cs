@@ -13,7 +13,7 @@ internal static class LinearSamples
         var data = new TheoryData<WeightType, Isa>();
         foreach (WeightType type in Types)
         {
-            foreach (Isa isa in IsaTier.Available)
+            foreach (Isa isa in IsaTier.Offered)
                 data.Add(type, isa);
         }
 
@@ -23,7 +23,7 @@ internal static class LinearSamples
     public static TheoryData<Isa> Tiers()
     {
         var data = new TheoryData<Isa>();
-        foreach (Isa isa in IsaTier.Available)
+        foreach (Isa isa in IsaTier.Offered)
             data.Add(isa);
         return data;
     }

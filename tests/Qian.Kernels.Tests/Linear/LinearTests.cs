@@ -100,7 +100,7 @@ public sealed class LinearTests : IDisposable
     {
         (WeightType Type, int[] Halves)[] types =
             [
-                (WeightType.Q4_K, [0, 2]), (WeightType.Q5_K, [0, 2]), (WeightType.Q6_K, [208]), (WeightType.Q8_0, [0]),
+                (WeightType.Q2_K, [80, 82]), (WeightType.Q3_K, [108]), (WeightType.Q4_K, [0, 2]), (WeightType.Q5_K, [0, 2]), (WeightType.Q6_K, [208]), (WeightType.Q8_0, [0]),
                 (WeightType.Q4_0, [0]), (WeightType.IQ4_NL, [0]), (WeightType.IQ4_XS, [0]),
             ];
         foreach ((WeightType type, int[] halves) in types)
@@ -169,7 +169,7 @@ public sealed class LinearTests : IDisposable
     public void NotANumberStaysInItsRow(Isa isa)
     {
         const int Outputs = 20, Inputs = 512;
-        foreach (WeightType type in new[] { WeightType.Q4_K, WeightType.Q6_K, WeightType.Q8_0, WeightType.Q2_K, WeightType.BF16 })
+        foreach (WeightType type in new[] { WeightType.Q4_K, WeightType.Q6_K, WeightType.Q8_0, WeightType.Q2_K, WeightType.IQ3_S, WeightType.BF16 })
         {
             using NativeBuffer bytes = LinearSamples.Weights(type, Outputs, Inputs, 9);
             using WeightMatrix weight = LinearSamples.Matrix(type, Outputs, Inputs, bytes, WeightStorage.Packed, _team);
@@ -222,7 +222,7 @@ public sealed class LinearTests : IDisposable
     public void SeveralWeightsInOneCallEqualSeparateCalls()
     {
         const int Inputs = 512, Rows = 3;
-        (WeightType Type, int Outputs)[] shapes = [(WeightType.Q4_K, 1024), (WeightType.BF16, 48), (WeightType.Q6_K, 31), (WeightType.Q2_K, 17)];
+        (WeightType Type, int Outputs)[] shapes = [(WeightType.Q4_K, 1024), (WeightType.BF16, 48), (WeightType.Q6_K, 31), (WeightType.IQ3_S, 17), (WeightType.Q2_K, 17)];
         float[] x = LinearSamples.Activations(Rows, Inputs, 6);
         using NativeBuffer input = NativeBuffer.AllocateFloats(x.Length);
         x.CopyTo(input.AllFloats.Span);

@@ -1,3 +1,4 @@
+using Qian.Inference;
 using Qian.Inference.Formats;
 using Qian.Kernels;
 using Qian.Training.Model;
@@ -57,5 +58,27 @@ public sealed class SaveTests
             Assert.True(Math.Abs(values[i] - saved[i]) <= bound * Math.Abs(values[i]));
         if (bound == 0)
             Assert.Equal(model.Evaluate(batch), again.Evaluate(batch));
+    }
+
+    // What a reader finds in a folder that is written over is the new model.
+    [Fact]
+    public void AnIndexOfAnEarlierModelDoesNotSurvive()
+    {
+        using var folder = new TempFolder();
+        string index = Path.Combine(folder.Path, "model.safetensors.index.json");
+        File.WriteAllText(index, "{\"weight_map\":{\"x\":\"model-00001-of-00002.safetensors\"}}");
+        using var team = new ThreadTeam(1);
+        var options = new TrainingModelOptions { MaxRows = 8 };
+        using (TrainingModel model = TrainingModel.Full(ModelFolders.Mtp, options, team))
+            model.Save(folder.Path);
+        Assert.False(File.Exists(index));
+        TrainingModel.Full(folder.Path, options, team).Dispose();
+    }
+
+    [Fact]
+    public void AGgufFileIsNoSourceOfFullTraining()
+    {
+        using var team = new ThreadTeam(1);
+        Assert.Throws<BadRequestException>(() => TrainingModel.Full(Path.Combine(ModelFolders.Goldens, "gguf-tiny", "Q4_K_M.gguf"), new TrainingModelOptions { MaxRows = 8 }, team));
     }
 }

@@ -14,7 +14,7 @@ public sealed class LogAndCurveTests : IDisposable
     [Fact]
     public void TheLogIsALineAStepAndReadsBack()
     {
-        LogEntry[] entries = [new(0, 0, null, null, 5.5, 0, 0, 0), new(1, 512, 5.25, 5.75, null, 1e-4, 2.5, 1000.5), new(2, 1024, 4.125, null, 4.5, 2e-4, 1.5, 1001)];
+        LogEntry[] entries = [new(0, 0, null, null, 5.5, 0, 0, 0), new(1, 512, 5.25, 5.75, null, 1e-4, 2.5, 1000.5), new(2, 1024, 4.125, null, 4.5, 2e-4, 1.5, 1001, 3.5)];
         using (TrainingLog log = TrainingLog.Open(LogPath, 0))
         {
             foreach (LogEntry entry in entries)
@@ -22,7 +22,7 @@ public sealed class LogAndCurveTests : IDisposable
         }
 
         Assert.Equal(
-            "step,tokens,loss,mtp_loss,held_out_loss,learning_rate,gradient_norm,tokens_per_second\n0,0,,,5.5,0,0,0.0\n1,512,5.25,5.75,,0.0001,2.5,1000.5\n2,1024,4.125,,4.5,0.0002,1.5,1001.0\n",
+            "step,tokens,loss,mtp_loss,held_out_loss,learning_rate,gradient_norm,tokens_per_second,watched_loss\n0,0,,,5.5,0,0,0.0,\n1,512,5.25,5.75,,0.0001,2.5,1000.5,\n2,1024,4.125,,4.5,0.0002,1.5,1001.0,3.5\n",
             File.ReadAllText(LogPath));
         Assert.Equal(entries, TrainingLog.Read(LogPath));
     }

@@ -41,6 +41,26 @@ public sealed class TrainerTests : IDisposable
         Assert.Equal(run.Model.Config.LayerCount, engine.Config.LayerCount);
     }
 
+    // Text that is only watched is measured when the held-out text is, and changes nothing.
+    [Fact]
+    public void WatchedTextIsMeasuredAndNotLearned()
+    {
+        Sample[] other = [Sample.FromTokens([.. Enumerable.Range(0, 30).Select(i => (i * i * 11 + 5) % 97)], "other")!];
+        TrainerOptions plain = Options("plain", 10), watching = Options("watching", 10);
+        using var alone = new OneRun(plain);
+        Assert.Null(alone.Trainer.Run(null, default).WatchedLoss);
+        using var run = new OneRun(watching, watched: other);
+        TrainingSummary summary = run.Trainer.Run(null, default);
+        Assert.Equal(alone.Values, run.Values);
+        IReadOnlyList<LogEntry> log = TrainingLog.Read(watching.LogPath);
+        Assert.Equal([0, 5, 10], log.Where(entry => entry.WatchedLoss is not null).Select(entry => entry.Step));
+        Assert.Equal((log[0].WatchedLoss, log[^1].WatchedLoss), (summary.FirstWatchedLoss, summary.WatchedLoss));
+        Assert.NotEqual(summary.HeldOutLoss, summary.WatchedLoss);
+        // Another language: what is learned does not help it.
+        Assert.True(summary.WatchedLoss > summary.HeldOutLoss + 1, $"{summary.WatchedLoss} against {summary.HeldOutLoss}");
+        Assert.Contains("watched loss", File.ReadAllText(watching.CurvePath), StringComparison.Ordinal);
+    }
+
     // Interrupted between steps, within a step, or killed at any time: the resumed run ends with the same bits.
     [Theory]
     [InlineData("asked")]
@@ -180,12 +200,12 @@ public sealed class TrainerTests : IDisposable
     {
         private readonly ThreadTeam _team = new(2);
 
-        public OneRun(TrainerOptions options, PackingOptions? packing = null)
+        public OneRun(TrainerOptions options, PackingOptions? packing = null, IReadOnlyList<Sample>? watched = null)
         {
             packing ??= s_packing;
             SampleSet samples = SampleSet.Create(Enumerable.Range(0, 60).Select(i => Made(i, 12 + i % 21)), heldOut: [Made(7, 40), Made(23, 35)]);
             Model = TrainingModel.Full(ModelFolders.Dense, new TrainingModelOptions { MaxRows = packing.MaxRows, MaxSampleCount = 16 }, _team);
-            Trainer = new Trainer(Model, samples, packing, options, _team);
+            Trainer = new Trainer(Model, samples, watched ?? [], packing, options, _team);
         }
 
         public TrainingModel Model { get; }

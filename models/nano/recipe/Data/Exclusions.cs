@@ -8,14 +8,25 @@ internal static class Exclusions
 {
     private static readonly Dictionary<string, string> s_synonyms = new()
     {
-        ["maximum"] = "largest", ["max"] = "largest", ["greatest"] = "largest", ["biggest"] = "largest", ["highest"] = "largest", ["maximal"] = "largest",
-        ["number"] = "element", ["value"] = "element", ["item"] = "element", ["integer"] = "int", ["method"] = "function", ["csharp"] = "c#", ["colour"] = "color",
+        ["maximum"] = "largest",
+        ["max"] = "largest",
+        ["greatest"] = "largest",
+        ["biggest"] = "largest",
+        ["highest"] = "largest",
+        ["maximal"] = "largest",
+        ["number"] = "element",
+        ["value"] = "element",
+        ["item"] = "element",
+        ["integer"] = "int",
+        ["method"] = "function",
+        ["csharp"] = "c#",
+        ["colour"] = "color",
     };
 
     private static readonly HashSet<string> s_filler =
     [
         "a", "an", "the", "of", "in", "from", "to", "is", "are", "it", "that", "which", "for", "me", "i", "you", "can", "could", "please", "write", "implement", "create", "give", "show", "define", "make",
-        "need", "return", "find", "get", "compute", "calculate", "given", "all", "static", "function", "element", "do", "does", "so", "why", "how", "what", "explain", "come", "tell", "us", "reason",
+        "need", "return", "find", "get", "compute", "calculate", "given", "all", "static", "function", "element", "do", "does", "returning", "finding", "computing", "getting", "giving", "asked", "any", "this", "be", "so", "why", "how", "what", "explain", "come", "tell", "us", "reason",
     ];
 
     private static readonly (string Words, string Composition, string Language, string Types)[] s_entries = [.. Read()];

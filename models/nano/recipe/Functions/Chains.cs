@@ -21,13 +21,13 @@ internal static class Chains
         Number("next", "successor", "the successor of {s}", "{i} + 1", "{i} + 1", n => n + 1, "add 1"),
         Number("triangle", "triangular number", "the sum of all numbers from 1 to {s}", "{i} * ({i} + 1) / 2", "{i} * ({i} + 1) // 2", n => { long t = 0; for (long i = 1; i <= n; i++) t += i; return t; }, "use n(n+1)/2"),
         Number("factorial", "factorial", "the factorial of {s}", "int {o} = 1;\nfor (int i = 2; i <= {i}; i++)\n    {o} *= i;", "{o} = 1\nfor i in range(2, {i} + 1):\n    {o} *= i", n => n > 12 ? throw new OverflowException() : n < 2 ? 1 : Enumerable.Range(1, (int)n).Aggregate(1L, (a, b) => a * b), "multiply the numbers up to it"),
-        Number("divisorcount", "divisor count", "the number of divisors of {s}", "Enumerable.Range(1, {i}).Count(d => {i} % d == 0)", "sum(1 for d in range(1, {i} + 1) if {i} % d == 0)", n => { long t = 0; for (long i = 1; i <= n; i++) t += n % i == 0 ? 1 : 0; return t; }, "count the divisors"),
-        Number("divisorsum", "divisor sum", "the sum of the divisors of {s}", "Enumerable.Range(1, {i}).Where(d => {i} % d == 0).Sum()", "sum(d for d in range(1, {i} + 1) if {i} % d == 0)", n => { long t = 0; for (long i = 1; i <= n; i++) t += n % i == 0 ? i : 0; return t; }, "add up the divisors"),
+        Number("divisorcount", "divisor count", "the number of divisors of {s}", "Enumerable.Range(1, {i}).Count(d => {i} % d == 0)", "sum(1 for d in range(1, {i} + 1) if {i} % d == 0)", n => Divisors(n).Count(), "count the divisors"),
+        Number("divisorsum", "divisor sum", "the sum of the divisors of {s}", "Enumerable.Range(1, {i}).Where(d => {i} % d == 0).Sum()", "sum(d for d in range(1, {i} + 1) if {i} % d == 0)", n => Divisors(n).Sum(), "add up the divisors"),
         Number("lastdigit", "last digit", "the last digit of {s}", "{i} % 10", "{i} % 10", n => n.ToString()[^1] - '0', "take the remainder by 10"),
         Number("fibonacci", "fibonacci number", "the Fibonacci number with index {s}", "int {o} = 0, next = 1;\nfor (int i = 0; i < {i}; i++)\n    ({o}, next) = (next, {o} + next);", "{o}, next_one = 0, 1\nfor _ in range({i}):\n    {o}, next_one = next_one, {o} + next_one", n => n > 40 ? throw new OverflowException() : Fibonacci(n), "step through the series"),
         Truth("even", "even", "{s} is even", "{i} % 2 == 0", "{i} % 2 == 0", n => n.ToString()[^1] is '0' or '2' or '4' or '6' or '8', "check the remainder by 2"),
         Truth("odd", "odd", "{s} is odd", "{i} % 2 != 0", "{i} % 2 != 0", n => n.ToString()[^1] is '1' or '3' or '5' or '7' or '9', "check the remainder by 2"),
-        Truth("prime", "prime", "{s} is a prime number", "{i} > 1 && Enumerable.Range(2, {i} - 2).All(d => {i} % d != 0)", "{i} > 1 and all({i} % d != 0 for d in range(2, {i}))", n => { for (long d = 2; d * d <= n; d++) if (n % d == 0) return false; return n > 1; }, "check that nothing divides it"),
+        Truth("prime", "prime", "{s} is a prime number", "{i} > 1 && Enumerable.Range(2, {i} - 2).All(d => {i} % d != 0)", "{i} > 1 and all({i} % d != 0 for d in range(2, {i}))", n => Divisors(n).Count() == 2, "check that nothing divides it"),
         Truth("squared", "perfect square", "{s} is a perfect square", "Math.Sqrt({i}) % 1 == 0", "int({i} ** 0.5) ** 2 == {i}", n => { long r = 0; while (r * r < n) r++; return r * r == n; }, "check its square root"),
         Truth("by3", "divisible by three", "{s} is divisible by 3", "{i} % 3 == 0", "{i} % 3 == 0", n => n / 3 * 3 == n, "check the remainder by 3"),
         Truth("by5", "divisible by five", "{s} is divisible by 5", "{i} % 5 == 0", "{i} % 5 == 0", n => n / 5 * 5 == n, "check the remainder by 5"),
@@ -131,6 +131,18 @@ internal static class Chains
     }
 
     private static object InRange(object value) => value is long number && number > 1_000_000_000 ? throw new OverflowException() : value;
+
+    // The code tries every number, so large ones are no test.
+    private static IEnumerable<long> Divisors(long n)
+    {
+        if (n > 50_000)
+            throw new OverflowException();
+        for (long d = 1; d <= n; d++)
+        {
+            if (n % d == 0)
+                yield return d;
+        }
+    }
 
     private static long Fibonacci(long n)
     {

@@ -83,7 +83,7 @@ internal static class NumberParts
         new("double", "doubles", ["the doubles of {s}", "twice {s}"], "2 * {x}", "2 * {x}", x => 2 * x, "double each", true),
         new("triple", "triples", ["the triples of {s}"], "3 * {x}", "3 * {x}", x => 3 * x, "triple each", true),
         new("abs", "absolute values", ["the absolute values of {s}"], "Math.Abs({x})", "abs({x})", Math.Abs, "take the absolute value of each", true),
-        new("negate", "negated", ["the negatives of {s}"], "-{x}", "-{x}", x => -x, "negate each", true),
+        new("negate", "negated", ["the negatives of {s}"], "-{x}", "-{x}", x => 0 - x, "negate each", true),
         new("increment", "incremented", ["{s}, each increased by 1"], "{x} + 1", "{x} + 1", x => x + 1, "add 1 to each", true),
         new("lastdigit", "last digits", ["the last digits of {s}"], "Math.Abs({x}) % 10", "abs({x}) % 10", x => Math.Abs(x) % 10, "take the last digit of each"),
     ];
@@ -106,7 +106,7 @@ internal static class NumberParts
             { Fit = Fit.NeedsStep, ReturnsMany = true },
         new("range", "range", ["the difference between the largest and the smallest of {s}"], s => s.IsPlain ? $"return {s.List}.Max() - {s.List}.Min();" : $"var kept = {s.Sequence}.ToList();\nreturn kept.Max() - kept.Min();", s => s.IsPlain ? $"return max({s.List}) - min({s.List})" : $"kept = {s.Sequence}\nreturn max(kept) - min(kept)", v => Some(v).Max() - v.Min(), "subtract the smallest from the largest"),
         new("sorted", "sorted", ["{s} in ascending order", "{s} sorted from smallest to largest"], s => $"return {s.Sequence}.Order().{s.Type}();", s => $"return sorted({s.Generator})", v => Sorted(v), "sort them") { ReturnsMany = true },
-        new("descending", "descending", ["{s} in descending order", "{s} sorted from largest to smallest"], s => $"return {s.Sequence}.OrderDescending().{s.Type}();", s => $"return sorted({s.Generator}, reverse=True)", v => Sorted(v).Reverse().ToArray(), "sort them downwards") { ReturnsMany = true },
+        new("descending", "descending", ["{s} in descending order", "{s} sorted from largest to smallest"], s => $"return {s.Sequence}.OrderDescending().{s.Type}();", s => $"return sorted({s.Sequence}, reverse=True)", v => Sorted(v).Reverse().ToArray(), "sort them downwards") { ReturnsMany = true },
         new("distinct", "distinct", ["the distinct values of {s}", "{s} without duplicates"], s => $"return {s.Sequence}.Distinct().{s.Type}();", s => $"return list(dict.fromkeys({s.Generator}))", v => Unique(v), "drop the duplicates") { ReturnsMany = true },
         new("distinctcount", "distinct count", ["the number of distinct values of {s}"], s => $"return {s.Sequence}.Distinct().Count();", s => s.IsPlain ? $"return len(set({s.List}))" : $"return len({{{s.Of(s.Element ?? s.X)}}})", v => (double)new HashSet<double>(v).Count, "count the distinct ones") { Result = Sort.Int },
         new("first", "first", ["the first of {s}"], s => $"return {s.Sequence}.First();", s => s.IsPlain ? $"return {s.List}[0]" : $"return next({s.Generator})", v => Some(v)[0], "take the first") { Singular = ["the first {1}"] },

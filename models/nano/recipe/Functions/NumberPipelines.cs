@@ -6,12 +6,22 @@ internal static class NumberPipelines
 {
     private static readonly Dictionary<string, string> s_truths = new()
     {
-        ["even"] = "even", ["odd"] = "odd", ["positive"] = "positive", ["negative"] = "negative", ["nonzero"] = "different from zero", ["above"] = "greater than {q}",
-        ["below"] = "less than {q}", ["multiple3"] = "divisible by 3", ["multiple5"] = "divisible by 5", ["above10"] = "greater than 10", ["below100"] = "less than 100",
+        ["even"] = "even",
+        ["odd"] = "odd",
+        ["positive"] = "positive",
+        ["negative"] = "negative",
+        ["nonzero"] = "different from zero",
+        ["above"] = "greater than {q}",
+        ["below"] = "less than {q}",
+        ["multiple3"] = "divisible by 3",
+        ["multiple5"] = "divisible by 5",
+        ["above10"] = "greater than 10",
+        ["below100"] = "less than 100",
     };
 
     private static readonly NumberFold s_all = new("all", "are all", ["all {n} in $0 are {t}", "every one of the {n} in $0 is {t}"], s => $"return {s.Matching("All")};",
-        s => $"return all({s.Condition} for {s.X} in {s.List})", v => throw new InvalidOperationException(), "check that no element fails it") { Fit = Fit.NeedsFilter, Result = Sort.Bool };
+        s => $"return all({s.Condition} for {s.X} in {s.List})", v => throw new InvalidOperationException(), "check that no element fails it")
+    { Fit = Fit.NeedsFilter, Result = Sort.Bool };
 
     public static Routine Draw(Dice dice, Split split, Language language)
     {
@@ -80,7 +90,7 @@ internal static class NumberPipelines
             Body = body,
             Name = Names.Function(dice, split, core),
             Evaluate = arguments => Evaluate(fold, map, filter, result, arguments),
-            Arguments = inner => Arguments(inner, element, bound.Length > 0),
+            Arguments = inner => Arguments(inner, element, filter),
         };
     }
 
@@ -171,16 +181,23 @@ internal static class NumberPipelines
         _ => value,
     };
 
-    private static object[] Arguments(Dice dice, Sort element, bool hasBound)
+    // About half of the values pass the filter, or hardly a case would be defined for rare ones.
+    private static object[] Arguments(Dice dice, Sort element, NumberFilter? filter)
     {
         int count = dice.Chance(8) ? 0 : dice.Between(2, 7);
         int reach = dice.Pick(5, 12, 30, 120);
-        Array values = element == Sort.Double
-            ? Enumerable.Range(0, count).Select(_ => dice.Between(-4 * reach, 4 * reach) / 4.0).ToArray()
-            : Enumerable.Range(0, count).Select(_ => (long)dice.Between(-reach / 2, reach)).ToArray();
-        if (!hasBound)
-            return [values];
-        object bound = element == Sort.Double ? dice.Between(-reach, reach) / 2.0 : (long)dice.Between(-2, reach / 2);
-        return [values, bound];
+        double bound = element == Sort.Double ? dice.Between(-reach, reach) / 2.0 : dice.Between(-2, reach / 2);
+        var values = new double[count];
+        for (int i = 0; i < count; i++)
+        {
+            bool mustPass = filter is not null && dice.Chance(50);
+            int tries = 0;
+            do
+                values[i] = element == Sort.Double ? dice.Between(-4 * reach, 4 * reach) / 4.0 : dice.Between(-reach / 2, tries > 10 ? 150 : reach);
+            while (mustPass && !filter!.Holds(values[i], bound) && ++tries < 40);
+        }
+
+        Array list = element == Sort.Double ? values : values.Select(value => (long)value).ToArray();
+        return filter is { HasBound: true } ? [list, element == Sort.Double ? bound : (long)bound] : [list];
     }
 }

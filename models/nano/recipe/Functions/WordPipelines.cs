@@ -42,7 +42,7 @@ internal static class WordPipelines
         new("first", "first of", ["the first of {s}"], "return {s}.First();", "return {l}[0]", w => w[0], Sort.Text, "take the first"),
     ];
 
-    private static readonly string[] s_words = ["apple", "sky", "tree", "banana", "sea", "blue", "table", "as", "nine", "story", "bee", "dog", "mouse", "a", "system", "easy", "toy", "salt", "to", "bread", "area", "yes", "stone"];
+    private static readonly string[] s_words = ["apple", "sky", "tree", "banana", "sea", "blue", "table", "as", "nine", "story", "bee", "dog", "mouse", "a", "system", "easy", "toy", "salt", "to", "bread", "area", "yes", "stone", "bridge", "sailor", "active", "orange", "silence"];
 
     public static Routine Draw(Dice dice, Split split, Language language)
     {
@@ -103,10 +103,19 @@ internal static class WordPipelines
             Evaluate = arguments => Evaluate(fold, map, filter, arguments[0]),
             Arguments = inner =>
             {
-                string[] words = [.. Enumerable.Range(0, inner.Between(1, 6)).Select(_ => inner.Pick(s_words))];
+                string[] words = [.. Enumerable.Range(0, inner.Between(1, 6)).Select(_ => Word(inner, filter))];
                 return [isSentence ? string.Join(' ', words) : words];
             },
         };
+    }
+
+    // About half of the words pass the filter.
+    private static string Word(Dice dice, Filter? filter)
+    {
+        string word = dice.Pick(s_words);
+        for (int tries = 0; filter is not null && dice.Chance(60) && !filter.Holds(word) && tries < 20; tries++)
+            word = dice.Pick(s_words);
+        return word;
     }
 
     private static object Evaluate(Fold fold, Map? map, Filter? filter, object argument)

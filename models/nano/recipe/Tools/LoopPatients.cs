@@ -28,7 +28,7 @@ internal static class LoopPatients
         new("negative", "negative", "< 0", "> 0", "takes the positive elements instead of the negative ones", x => x < 0, x => x > 0),
         new("large", "large", "> 10", "< 10", "takes the elements below 10 instead of those above", x => x > 10, x => x < 10),
         new("limit", "at least five", ">= 5", "> 5", "leaves out the elements equal to 5", x => x >= 5, x => x > 5),
-        new("multiple", "threes", "% 3 == 0", "% 3 == 1", "compares the remainder with 1 instead of 0", x => x % 3 == 0, x => x % 3 == 1),
+        new("multiple", "threes", "% 3 == 0", "% 3 != 0", "takes the elements that 3 does not divide", x => x % 3 == 0, x => x % 3 != 0),
     ];
 
     public static Patient? Draw(Dice dice, Split split, Language language)

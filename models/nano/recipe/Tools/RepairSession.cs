@@ -135,7 +135,21 @@ internal sealed class RepairSession
             return new Call("write_file", ("path", SourcePath), ("content", SoundText.TrimEnd('\n')));
         string[] sick = SickText.Split('\n');
         string[] sound = SoundText.Split('\n');
-        int at = Enumerable.Range(0, sick.Length).First(i => sick[i] != sound[i]);
-        return new Call("edit_file", ("path", SourcePath), ("old", sick[at].Trim()), ("new", sound[at].Trim()));
+        int last = Enumerable.Range(0, sick.Length).First(i => sick[i] != sound[i]);
+        // As many lines before it as it takes to name the place.
+        int first = last;
+        while (Occurrences(Piece(sick, first, last)) > 1)
+            first--;
+        return new Call("edit_file", ("path", SourcePath), ("old", Piece(sick, first, last)), ("new", Piece(sound, first, last)));
+    }
+
+    private static string Piece(string[] lines, int first, int last) => string.Join('\n', lines[first..(last + 1)]).Trim();
+
+    private int Occurrences(string piece)
+    {
+        int count = 0;
+        for (int at = SickText.IndexOf(piece, StringComparison.Ordinal); at >= 0; at = SickText.IndexOf(piece, at + 1, StringComparison.Ordinal))
+            count++;
+        return count;
     }
 }

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
@@ -23,14 +24,24 @@ internal static class HuggingFaceText
         Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
     };
 
+    // As the published checkpoints spell it; gate and up of all experts share the gate's tensor.
+    public static string TensorName(TensorRole role, int layer, ModelConfig config)
+    {
+        string suffix = TensorNames.HuggingFaceSuffix(role);
+        if (role == TensorRole.Output)
+            return suffix;
+        if (TensorShapes.IsMtp(role))
+            return "mtp." + suffix;
+        if (TensorShapes.IsLayerless(role))
+            return "model.language_model." + suffix;
+        return layer == config.LayerCount ? $"mtp.layers.0.{suffix}" : $"model.language_model.layers.{layer}.{suffix}";
+    }
+
     public static JsonObject Config(ModelConfig config, TokenizerSpec tokenizer)
     {
         var layerTypes = new JsonArray();
         foreach (bool full in config.FullAttentionLayers)
             layerTypes.Add(full ? "full_attention" : "linear_attention");
-        var sections = new JsonArray();
-        foreach (int section in config.RopeSections)
-            sections.Add(section);
         string family = config.IsMoe ? "qwen3_5_moe" : "qwen3_5";
         var text = new JsonObject
         {
@@ -58,15 +69,8 @@ internal static class HuggingFaceText
             ["num_key_value_heads"] = config.KvHeads,
             ["output_gate_type"] = "swish",
             ["partial_rotary_factor"] = (double)config.RotaryDim / config.HeadDim,
-            ["rms_norm_eps"] = 1e-6,
-            ["rope_parameters"] = new JsonObject
-            {
-                ["mrope_interleaved"] = true,
-                ["mrope_section"] = sections,
-                ["partial_rotary_factor"] = (double)config.RotaryDim / config.HeadDim,
-                ["rope_theta"] = (long)config.RopeTheta,
-                ["rope_type"] = "default",
-            },
+            ["rms_norm_eps"] = Decimal(config.NormEpsilon),
+            ["rope_parameters"] = Rope(config),
             ["tie_word_embeddings"] = config.TiedEmbeddings,
             ["use_cache"] = true,
             ["vocab_size"] = config.VocabularySize,
@@ -102,7 +106,8 @@ internal static class HuggingFaceText
         return root;
     }
 
-    public static JsonObject GenerationConfig(TokenizerSpec tokenizer)
+    // `sampling`: the checkpoint's own advice; null for the family's usual one.
+    public static JsonObject GenerationConfig(TokenizerSpec tokenizer, SamplingOptions? sampling = null)
     {
         var ends = new JsonArray();
         foreach (int? id in (ReadOnlySpan<int?>)[tokenizer.EosId, IdOf(tokenizer, "<|endoftext|>")])
@@ -111,16 +116,22 @@ internal static class HuggingFaceText
                 ends.Add(end);
         }
 
-        return new JsonObject
+        sampling ??= new SamplingOptions { Temperature = 1, TopK = 20, TopP = 0.95f };
+        var json = new JsonObject
         {
             ["bos_token_id"] = tokenizer.PaddingId,
-            ["do_sample"] = true,
+            ["do_sample"] = sampling.Temperature is not 0,
             ["eos_token_id"] = ends,
             ["pad_token_id"] = tokenizer.PaddingId,
-            ["temperature"] = 1.0,
-            ["top_k"] = 20,
-            ["top_p"] = 0.95,
         };
+        foreach ((string name, float? value) in (ReadOnlySpan<(string, float?)>)[
+            ("temperature", sampling.Temperature), ("top_k", sampling.TopK), ("top_p", sampling.TopP), ("min_p", sampling.MinP), ("repetition_penalty", sampling.RepetitionPenalty)])
+        {
+            if (value is { } number)
+                json[name] = name == "top_k" ? (JsonNode)(int)number : Decimal(number);
+        }
+
+        return json;
     }
 
     public static JsonObject Tokenizer(TokenizerSpec tokenizer)
@@ -197,6 +208,34 @@ internal static class HuggingFaceText
         ["pad_token"] = TextOf(tokenizer, tokenizer.PaddingId),
         ["tokenizer_class"] = "Qwen2Tokenizer",
     };
+
+    // 0.95f as 0.95, not as the double next to it.
+    private static double Decimal(float value) => double.Parse(value.ToString("R", CultureInfo.InvariantCulture), CultureInfo.InvariantCulture);
+
+    private static JsonObject Rope(ModelConfig config)
+    {
+        var sections = new JsonArray();
+        foreach (int section in config.RopeSections)
+            sections.Add(section);
+        var rope = new JsonObject
+        {
+            ["mrope_interleaved"] = true,
+            ["mrope_section"] = sections,
+            ["partial_rotary_factor"] = (double)config.RotaryDim / config.HeadDim,
+            ["rope_theta"] = (long)config.RopeTheta,
+            ["rope_type"] = "default",
+        };
+        if (config.Yarn is not { } yarn)
+            return rope;
+        rope["rope_type"] = "yarn";
+        rope["factor"] = yarn.Factor;
+        rope["original_max_position_embeddings"] = yarn.OriginalContext;
+        rope["beta_fast"] = yarn.BetaFast;
+        rope["beta_slow"] = yarn.BetaSlow;
+        if (yarn.AttentionFactor is { } attentionFactor)
+            rope["attention_factor"] = attentionFactor;
+        return rope;
+    }
 
     private static JsonObject ByteLevel() => new() { ["type"] = "ByteLevel", ["add_prefix_space"] = false, ["trim_offsets"] = false, ["use_regex"] = false };
 

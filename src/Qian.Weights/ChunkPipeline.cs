@@ -1,3 +1,5 @@
+using System.Runtime.ExceptionServices;
+
 namespace Qian.Weights;
 
 // Makes pieces of a file on several threads and hands them, in order, to the caller's thread, which writes while the next ones are
@@ -52,7 +54,7 @@ internal sealed class ChunkPipeline
                     stop.Cancel();
                 }
             })
-            { IsBackground = true, Name = $"synth {i}" };
+            { IsBackground = true, Name = $"chunk {i}" };
             makers[i].Start();
         }
 
@@ -68,7 +70,7 @@ internal sealed class ChunkPipeline
         }
         catch (OperationCanceledException) when (failure is not null)
         {
-            throw new InvalidOperationException($"making the file failed: {failure.Message}", failure);
+            ExceptionDispatchInfo.Throw(failure);
         }
         finally
         {
@@ -99,37 +101,18 @@ internal sealed class ChunkPipeline
     }
 }
 
-// A piece of one tensor's bytes: whole blocks from one random stream, or given bytes.
-internal sealed class Chunk
+// A piece of a file: some bytes of one tensor, made on any thread.
+internal abstract class Chunk(string tensorName, int byteCount)
 {
-    private readonly RandomBlocks? _blocks;
-    private readonly ulong _key;
-    private readonly byte[]? _bytes;
+    public string TensorName { get; } = tensorName;
 
-    public Chunk(string tensorName, RandomBlocks blocks, ulong key, int byteCount)
-    {
-        TensorName = tensorName;
-        _blocks = blocks;
-        _key = key;
-        ByteCount = byteCount;
-    }
+    public int ByteCount { get; } = byteCount;
 
-    public Chunk(string tensorName, byte[] bytes)
-    {
-        TensorName = tensorName;
-        _bytes = bytes;
-        ByteCount = bytes.Length;
-    }
+    public abstract void Make(Span<byte> destination);
+}
 
-    public string TensorName { get; }
-
-    public int ByteCount { get; }
-
-    public void Make(Span<byte> destination)
-    {
-        if (_bytes is null)
-            _blocks!.Fill(_key, destination);
-        else
-            _bytes.CopyTo(destination);
-    }
+// Bytes that are there already.
+internal sealed class GivenChunk(string tensorName, byte[] bytes) : Chunk(tensorName, bytes.Length)
+{
+    public override void Make(Span<byte> destination) => bytes.CopyTo(destination);
 }

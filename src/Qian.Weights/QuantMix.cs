@@ -5,11 +5,14 @@ using Qian.Kernels;
 namespace Qian.Weights;
 
 // Which tensor gets which weight type in a file that is called, say, Q4_K_M. The names and the choices are those of llama.cpp's
-// quantizer without an importance matrix (checked against its full lists for the 27B), stated per role and layer and so valid for
+// quantizer (checked against its full lists for the 27B without an importance matrix), stated per role and layer and so valid for
 // any layer count: values and fused q/k/v get more bits, ffn_down does in some layers, the output head always.
 // Not here: its exceptions for models of exactly 8 experts, which this family does not have.
 internal sealed record QuantMix(string Name, WeightType Default, int FileType)
 {
+    // A few tensors take another type when the encoder knows which columns matter.
+    public bool WithImportance { get; init; }
+
     public static IReadOnlyList<QuantMix> All { get; } =
     [
         new("F32", WeightType.F32, 0), new("F16", WeightType.F16, 1), new("BF16", WeightType.BF16, 32),
@@ -108,7 +111,7 @@ internal sealed record QuantMix(string Name, WeightType Default, int FileType)
     {
         "Q2_K" => widelyShared ? WeightType.Q4_K : WeightType.Q3_K,
         "Q2_K_S" or "IQ3_XS" or "IQ3_S" when widelyShared => WeightType.Q4_K,
-        "IQ3_XXS" => widelyShared ? WeightType.Q4_K : WeightType.IQ3_S,
+        "IQ3_XXS" => widelyShared ? WeightType.Q4_K : WithImportance ? WeightType.IQ3_XXS : WeightType.IQ3_S,
         "IQ3_M" => WeightType.Q4_K,
         "Q3_K_M" => layer < 2 ? WeightType.Q5_K : WeightType.Q4_K,
         "Q3_K_L" => WeightType.Q5_K,
@@ -135,11 +138,14 @@ internal sealed record QuantMix(string Name, WeightType Default, int FileType)
         {
             "Q2_K" => WeightType.Q3_K,
             "Q2_K_S" or "IQ3_M" when early => WeightType.Q4_K,
-            "IQ3_XXS" => early ? WeightType.Q4_K : WeightType.Q3_K,
+            "IQ3_XXS" when !WithImportance => early ? WeightType.Q4_K : WeightType.Q3_K,
             "Q3_K_M" => layer < layerCount / 16 ? WeightType.Q5_K : WeightType.Q4_K,
             "Q3_K_L" => WeightType.Q5_K,
             "Q4_K_M" or "Q5_K_M" when IsSensitive(layer, layerCount) => WeightType.Q6_K,
-            "Q4_K_S" or "IQ4_NL" or "IQ4_XS" when early => WeightType.Q5_K,
+            "Q4_K_S" when early => WeightType.Q5_K,
+            "IQ4_NL" or "IQ4_XS" when early && !WithImportance => WeightType.Q5_K,
+            "Q4_0" when early && WithImportance => WeightType.Q4_1,
+            "Q5_0" when early && WithImportance => WeightType.Q5_1,
             _ => Default,
         };
     }

@@ -1,0 +1,101 @@
+using System.CommandLine;
+using Qian.Inference;
+using Qian.Server;
+
+namespace Qian.Cli;
+
+// qian serve: the HTTP API, until Ctrl-C. Replies that run come to their end first; a second Ctrl-C does not wait.
+internal static class ServeVerb
+{
+    private const long MaxKeyFileBytes = 1 << 20;
+
+    private static readonly ServerOptions s_defaults = new();
+
+    public static Command Create()
+    {
+        var command = new Command("serve", "Serve a model over HTTP, as OpenAI's and Anthropic's APIs do");
+        var model = new ModelOptions(command);
+        var host = new Option<string>("--host") { Description = "IP address to listen on; a public one needs a key", DefaultValueFactory = _ => s_defaults.Host, HelpName = "ADDRESS" };
+        var port = new Option<int>("--port") { Description = "Port; 0 takes a free one", DefaultValueFactory = _ => s_defaults.Port, HelpName = "N" };
+        var key = new Option<string[]>("--key") { Description = "API key that clients must send (may be given several times; other users of this machine can see it, so prefer a file)", HelpName = "KEY" };
+        var keyFile = new Option<string?>("--key-file") { Description = "File of API keys, one per line; # begins a comment", HelpName = "FILE" };
+        var alias = new Option<string?>("--alias") { Description = "The model's name in replies (default: the file's)", HelpName = "NAME" };
+        var parallel = new Option<int>("--parallel") { Description = "Replies generated side by side", DefaultValueFactory = _ => s_defaults.ParallelCount, HelpName = "N" };
+        var queue = new Option<int>("--queue") { Description = "Requests that may wait; further ones get status 429", DefaultValueFactory = _ => s_defaults.QueueLimit, HelpName = "N" };
+        var cors = new Option<string[]>("--cors") { Description = "Origin of web pages that may call the API (may be given several times)", HelpName = "ORIGIN" };
+        var maxTokens = new Option<int?>("--max-tokens", "-n") { Description = "Most tokens of one reply, whatever a request asks for", HelpName = "N" };
+        var maxBody = new Option<long>("--max-body") { Description = "Most bytes of a request", DefaultValueFactory = _ => s_defaults.MaxBodyBytes, HelpName = "BYTES" };
+        var drain = new Option<int>("--drain") { Description = "Seconds that running replies get to end when the server stops", DefaultValueFactory = _ => (int)s_defaults.DrainLimit.TotalSeconds, HelpName = "SECONDS" };
+        foreach (Option option in (Option[])[host, port, key, keyFile, alias, parallel, queue, cors, maxTokens, maxBody, drain])
+            command.Add(option);
+
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            string path = model.Path(parsed);
+            var options = new ServerOptions
+            {
+                Host = parsed.GetValue(host)!,
+                Port = parsed.GetValue(port),
+                Keys = [.. parsed.GetValue(key) ?? [], .. KeysOf(parsed.GetValue(keyFile))],
+                ModelName = parsed.GetValue(alias) ?? NameOf(path),
+                ParallelCount = parsed.GetValue(parallel),
+                QueueLimit = parsed.GetValue(queue),
+                AllowedOrigins = parsed.GetValue(cors) ?? [],
+                MaxOutputTokens = parsed.GetValue(maxTokens),
+                MaxBodyBytes = parsed.GetValue(maxBody),
+                DrainLimit = TimeSpan.FromSeconds(parsed.GetValue(drain)),
+            };
+            // Before minutes of loading.
+            Check(options);
+            using Engine engine = model.Load(parsed, drafts: true, cancellation);
+            await using QianServer server = await Start(engine, options, cancellation);
+            Terminal.Note($"serving {options.ModelName} at {server.Address.GetLeftPart(UriPartial.Authority)} (Ctrl-C stops)");
+            await Task.Delay(Timeout.Infinite, cancellation).ContinueWith(static _ => { }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+            Terminal.Note($"stopping; replies that run may take {options.DrainLimit.TotalSeconds:0} s more");
+            await server.StopAsync(CancellationToken.None);
+            return Program.Done;
+        });
+        return command;
+    }
+
+    private static void Check(ServerOptions options)
+    {
+        try
+        {
+            options.Validate();
+        }
+        catch (BadRequestException error)
+        {
+            throw FlagNames.Rename(error);
+        }
+    }
+
+    private static async Task<QianServer> Start(Engine engine, ServerOptions options, CancellationToken cancellation)
+    {
+        try
+        {
+            return await QianServer.StartAsync(engine, options, Console.Error, cancellation);
+        }
+        catch (BadRequestException error)
+        {
+            throw FlagNames.Rename(error);
+        }
+    }
+
+    // The last part of the path, without what says only how it is stored.
+    private static string NameOf(string path)
+    {
+        string name = Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(path)));
+        return name.EndsWith(".gguf", StringComparison.OrdinalIgnoreCase) ? name[..^5] : name;
+    }
+
+    private static IEnumerable<string> KeysOf(string? path)
+    {
+        if (path is null)
+            return [];
+        if (new FileInfo(path).Length > MaxKeyFileBytes)
+            throw new BadRequestException($"--key-file: expected at most {MaxKeyFileBytes} bytes, found more.");
+        string[] keys = [.. File.ReadLines(path).Select(line => line.Trim()).Where(line => line.Length > 0 && line[0] != '#')];
+        return keys.Length > 0 ? keys : throw new BadRequestException("--key-file: expected at least one key, found none.");
+    }
+}

@@ -1,0 +1,22 @@
+using System.Text.Json;
+using Microsoft.AspNetCore.Http;
+using Qian.Inference;
+using Qian.Server.Http;
+using Qian.Server.Replies;
+
+namespace Qian.Server.OpenAi;
+
+// POST /v1/completions.
+internal sealed class CompletionEndpoint(Engine engine, ServerOptions options, ReplySource replies)
+{
+    public async Task AnswerAsync(HttpContext context)
+    {
+        using JsonDocument body = await RequestBody.ReadAsync(context, options.MaxBodyBytes).ConfigureAwait(false);
+        CompletionRequest request = CompletionRequest.Read(JsonFields.Root(body.RootElement), engine);
+        ReplyHead head = ReplyHead.New("cmpl-", options.ModelName);
+        if (request.Streams)
+            await replies.StreamAsync(context, request.Order, (events, _) => new CompletionWriter(events, head, request, engine.Tokenizer)).ConfigureAwait(false);
+        else
+            await replies.SendWholeAsync(context, request.Order, (json, drafts, usage) => CompletionWriter.WriteWhole(json, head, request, engine.Tokenizer, drafts, usage)).ConfigureAwait(false);
+    }
+}

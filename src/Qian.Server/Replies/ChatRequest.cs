@@ -1,0 +1,95 @@
+using Qian.Inference;
+using Qian.Inference.Chat;
+using Qian.Inference.Runtime;
+using Qian.Server.Http;
+
+namespace Qian.Server.Replies;
+
+// A conversation to be continued, in whatever dialect it came: from here on, dialects differ in spelling only.
+internal sealed record ChatRequest
+{
+    public required IReadOnlyList<Message> Messages { get; init; }
+
+    // Null where no call may be made.
+    public IReadOnlyList<ToolDefinition>? Tools { get; init; }
+
+    public ChatTemplateOptions Template { get; init; } = ChatTemplateOptions.Default;
+
+    public SamplingOptions Sampling { get; init; } = new();
+
+    public int ChoiceCount { get; init; } = 1;
+
+    // The reply ends with its first tool call.
+    public bool OneCallOnly { get; init; }
+
+    public bool Streams { get; init; }
+
+    public bool StreamsUsage { get; init; }
+
+    // The prompt's text in segments. What the template refuses is a fault of the messages.
+    public IReadOnlyList<PromptSegment> Render(Engine engine)
+    {
+        ChatTemplate template = engine.Template;
+        try
+        {
+            return template.RenderSegments(MessageNormalizer.Normalize(Messages, template.Summary), Tools, Template);
+        }
+        catch (BadRequestException refusal)
+        {
+            throw RequestFault.Bad("messages", refusal.Message);
+        }
+    }
+
+    public ReplyOrder Order(Engine engine)
+    {
+        IReadOnlyList<PromptSegment> segments = Render(engine);
+        int[] prompt = [.. PromptEncoder.Encode(engine.Tokenizer, segments)];
+        if (prompt.Length >= engine.ContextLength)
+            throw RequestFault.ContextExceeded("messages", prompt.Length, engine.ContextLength);
+        bool thinks = PromptEncoder.Join(segments).AsSpan().TrimEnd().EndsWith("<think>");
+        return new ReplyOrder
+        {
+            Prompts = [prompt],
+            IsChat = true,
+            Thinks = thinks,
+            Mode = thinks ? SamplingMode.Thinking : SamplingMode.NonThinking,
+            Tools = Tools,
+            // A budget of thinking means nothing to a reply that does not think.
+            Sampling = thinks ? Sampling : Sampling with { ThinkingBudget = null },
+            ChoiceCount = ChoiceCount,
+            OneCallOnly = OneCallOnly,
+        };
+    }
+}
+
+// What is to be generated: token ids in, how to go on, how to read what comes out.
+internal sealed record ReplyOrder
+{
+    public required IReadOnlyList<int[]> Prompts { get; init; }
+
+    // Replies to each prompt; reply c of prompt p is choice p * ChoiceCount + c.
+    public int ChoiceCount { get; init; } = 1;
+
+    public SamplingOptions Sampling { get; init; } = new();
+
+    // The preset of the checkpoint's name to take; none for text that is no conversation.
+    public SamplingMode? Mode { get; init; }
+
+    // Whether the output has reasoning and tool calls to be told apart; all of it is text otherwise.
+    public bool IsChat { get; init; }
+
+    // The prompt ends inside the thinking.
+    public bool Thinks { get; init; }
+
+    public IReadOnlyList<ToolDefinition>? Tools { get; init; }
+
+    public bool OneCallOnly { get; init; }
+
+    // The prompt's own log-probabilities are asked for, with this many alternatives.
+    public int? PromptLogProbs { get; init; }
+
+    // Nothing is generated: only the prompt is scored.
+    public bool ScoresOnly { get; init; }
+
+    public int TotalChoiceCount => Prompts.Count * ChoiceCount;
+}

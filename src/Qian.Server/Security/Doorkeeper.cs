@@ -1,0 +1,67 @@
+using System.Net;
+using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.Primitives;
+using Qian.Server.Http;
+
+namespace Qian.Server.Security;
+
+// Looks at every request before anything else does. A web page of a stranger reaches a server on localhost in two ways: by a
+// name of its own that resolves here (DNS rebinding), which the Host header gives away, and by a plain cross-site request,
+// which the Origin header gives away. Then the key.
+internal sealed class Doorkeeper
+{
+    private static readonly string[] s_open = ["/health", "/ready"];
+
+    private readonly ServerOptions _options;
+    private readonly ApiKeys _keys;
+    private readonly bool _isLoopback;
+
+    public Doorkeeper(ServerOptions options)
+    {
+        _options = options;
+        _keys = new ApiKeys(options.Keys);
+        _isLoopback = options.IsLoopback;
+    }
+
+    // False when the request is answered already: a browser's question whether it may ask. Throws what a client did wrong.
+    public bool Admit(HttpContext context)
+    {
+        HttpRequest request = context.Request;
+        IHeaderDictionary headers = context.Response.Headers;
+        headers.XContentTypeOptions = "nosniff";
+        if (_isLoopback && !IsLocalName(request.Host.Host))
+            throw RequestFault.Forbidden("The Host header names another machine; this server answers as localhost only.");
+        if (!StringValues.IsNullOrEmpty(request.Headers.Origin))
+        {
+            string origin = request.Headers.Origin.ToString();
+            bool isListed = _options.AllowedOrigins.Contains(origin, StringComparer.OrdinalIgnoreCase);
+            if (!isListed && !IsSameOrigin(origin, request))
+                throw RequestFault.Forbidden("Web pages of this origin may not call this server; list the origin to allow it.");
+            if (isListed)
+            {
+                headers.AccessControlAllowOrigin = origin;
+                headers.Vary = "Origin";
+                if (IsPreflight(request))
+                {
+                    headers.AccessControlAllowMethods = "GET, POST";
+                    headers.AccessControlAllowHeaders = request.Headers.AccessControlRequestHeaders;
+                    headers.AccessControlMaxAge = "600";
+                    context.Response.StatusCode = StatusCodes.Status204NoContent;
+                    return false;
+                }
+            }
+        }
+
+        if (!s_open.Contains(request.Path.Value) && !_keys.Admit(request))
+            throw RequestFault.WrongKey();
+        return true;
+    }
+
+    private static bool IsPreflight(HttpRequest request) => HttpMethods.IsOptions(request.Method) && !StringValues.IsNullOrEmpty(request.Headers.AccessControlRequestMethod);
+
+    private static bool IsSameOrigin(string origin, HttpRequest request) =>
+        Uri.TryCreate(origin, UriKind.Absolute, out Uri? uri) && uri.Scheme == request.Scheme && string.Equals(uri.Authority, request.Host.Value, StringComparison.OrdinalIgnoreCase);
+
+    private static bool IsLocalName(string host) =>
+        string.Equals(host, "localhost", StringComparison.OrdinalIgnoreCase) || IPAddress.TryParse(host.Trim('[', ']'), out IPAddress? address) && IPAddress.IsLoopback(address);
+}

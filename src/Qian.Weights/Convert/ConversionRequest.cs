@@ -1,0 +1,42 @@
+using Qian.Inference;
+
+namespace Qian.Weights;
+
+// What to turn into what.
+internal sealed record ConversionRequest
+{
+    // Anything that can be loaded: a GGUF file or a Hugging Face folder.
+    public required string InputPath { get; init; }
+
+    // A .gguf file, or a folder (ends in a separator, or exists as one) for the Hugging Face form.
+    public required string OutputPath { get; init; }
+
+    public required QuantMix Mix { get; init; }
+
+    // Types that win over the mix; the first rule that matches counts.
+    public IReadOnlyList<TensorRule> Rules { get; init; } = [];
+
+    // Which input columns matter, per tensor; null weighs all alike.
+    public ImportanceMatrix? Importance { get; init; }
+
+    // The layer that predicts a token ahead goes along when the input has one.
+    public bool KeepMtp { get; init; } = true;
+
+    // Replace what is already there.
+    public bool Overwrite { get; init; }
+
+    public int ThreadCount { get; init; } = Environment.ProcessorCount;
+
+    public bool ToFolder => Path.EndsInDirectorySeparator(OutputPath) || Directory.Exists(OutputPath);
+}
+
+// `ValuesDone` of `ValuesTotal` weights are written.
+internal readonly record struct ConversionProgress(long ValuesDone, long ValuesTotal, string Tensor);
+
+internal sealed record ConversionResult(string Path, ModelConfig Config, long FileBytes, long TensorBytes, long ValueCount, TimeSpan Elapsed)
+{
+    public double BitsPerWeight => 8.0 * TensorBytes / ValueCount;
+
+    // What the input would take as BF16, per second: the usual measure of a quantizer.
+    public double InputBytesPerSecond => 2.0 * ValueCount / Elapsed.TotalSeconds;
+}

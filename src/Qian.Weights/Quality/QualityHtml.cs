@@ -1,0 +1,67 @@
+using System.Globalization;
+using System.Net;
+using System.Text;
+
+namespace Qian.Weights;
+
+// The report as one HTML page that needs nothing else: style inside, charts as SVG, no script, nothing fetched. Whatever comes from
+// a model or a text is escaped.
+internal static class QualityHtml
+{
+    private const int ChartWidth = 640, ChartHeight = 200, BinCount = 40;
+
+    public static string Write(QualityReport report)
+    {
+        var html = new StringBuilder();
+        html.Append("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>").Append(Text($"{Name(report.CandidateName)} against {Name(report.ReferenceName)}")).Append("</title>\n<style>\n")
+            .Append("body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c1c1c;background:#fff}\n")
+            .Append("table{border-collapse:collapse;margin:1rem 0}td,th{padding:.25rem .8rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}\n")
+            .Append("td.n{text-align:right;font-variant-numeric:tabular-nums}.c{color:#777}mark{background:#ffe08a}pre{white-space:pre-wrap;margin:0;font-size:13px}\n")
+            .Append("</style></head><body>\n");
+        html.Append("<h1>").Append(Text(Name(report.CandidateName))).Append("</h1>\n<p>against ").Append(Text(Name(report.ReferenceName)))
+            .Append(CultureInfo.InvariantCulture, $": {report.ScoredCount} tokens in {report.PieceCount} pieces of {report.PieceTokens}, the second half of each scored; candidate's keys and values in {Text(report.KvType)}; exact arithmetic: {report.Exact}.</p>\n<table>\n");
+        foreach ((string name, string value, string range) in QualityTable.Rows(report))
+            html.Append("<tr><td>").Append(Text(name)).Append("</td><td class=\"n\">").Append(Text(value)).Append("</td><td class=\"c\">").Append(Text(range)).Append("</td></tr>\n");
+        html.Append("</table>\n<h2>Divergence per token</h2>\n<p class=\"c\">nats, logarithmic; tokens below 1e-7 stand in the first bar</p>\n");
+        AppendHistogram(html, [.. report.Scores.Select(score => Math.Log10(Math.Max(1e-7, score.Divergence)))], -7, 2, value => $"1e{value:0}", 9);
+        html.Append("<h2>Probability of the token that came</h2>\n<p class=\"c\">candidate minus reference; a square-root scale of counts</p>\n");
+        AppendHistogram(html, [.. report.Scores.Select(score => score.ProbabilityDifference)], -1, 1, value => value.ToString("0.0", CultureInfo.InvariantCulture), 4);
+        html.Append("<h2>Where they differ most</h2>\n<table><tr><th>divergence</th><th>text, and the token that came</th><th>its probability</th><th>favourites</th></tr>\n");
+        foreach (WorstToken worst in report.Worst)
+        {
+            html.Append(CultureInfo.InvariantCulture, $"<tr><td class=\"n\">{worst.Divergence:0.000}</td><td><pre>{Text(worst.Context)}<mark>{Text(worst.Token)}</mark></pre></td>")
+                .Append(CultureInfo.InvariantCulture, $"<td class=\"n\">{worst.ReferenceProbability:0.0000}<br>{worst.CandidateProbability:0.0000}</td>")
+                .Append(CultureInfo.InvariantCulture, $"<td><pre>{Text(worst.ReferenceTop)} {worst.ReferenceTopProbability:0.000}\n{Text(worst.CandidateTop)} {worst.CandidateTopProbability:0.000}</pre></td></tr>\n");
+        }
+
+        return html.Append("</table>\n<p class=\"c\">First line the reference, second the candidate. Intervals are 95 %.</p>\n</body></html>\n").ToString();
+    }
+
+    // Values outside the range stand in its end bars; heights are square roots, so that few tokens can be seen beside many.
+    private static void AppendHistogram(StringBuilder html, double[] values, double least, double most, Func<double, string> label, int labelCount)
+    {
+        var counts = new int[BinCount];
+        foreach (double value in values)
+            counts[(int)Math.Clamp((value - least) / (most - least) * BinCount, 0, BinCount - 1)]++;
+        double scale = (ChartHeight - 20) / Math.Sqrt(Math.Max(1, counts.Max())), bar = (double)ChartWidth / BinCount;
+        html.Append(CultureInfo.InvariantCulture, $"<svg viewBox=\"0 0 {ChartWidth} {ChartHeight + 20}\" width=\"{ChartWidth}\" role=\"img\">\n");
+        for (int i = 0; i < BinCount; i++)
+        {
+            double height = Math.Sqrt(counts[i]) * scale;
+            html.Append(CultureInfo.InvariantCulture, $"<rect x=\"{i * bar:0.#}\" y=\"{ChartHeight - height:0.#}\" width=\"{bar - 1:0.#}\" height=\"{height:0.#}\" fill=\"#4477aa\"><title>{counts[i]}</title></rect>\n");
+        }
+
+        for (int i = 0; i <= labelCount; i++)
+        {
+            double share = (double)i / labelCount;
+            string anchor = i == 0 ? "start" : i == labelCount ? "end" : "middle";
+            html.Append(CultureInfo.InvariantCulture, $"<text x=\"{share * ChartWidth:0.#}\" y=\"{ChartHeight + 16}\" font-size=\"12\" fill=\"#777\" text-anchor=\"{anchor}\">{Text(label(least + share * (most - least)))}</text>\n");
+        }
+
+        html.Append("</svg>\n");
+    }
+
+    private static string Name(string path) => Path.GetFileName(Path.TrimEndingDirectorySeparator(path));
+
+    private static string Text(string text) => WebUtility.HtmlEncode(text);
+}

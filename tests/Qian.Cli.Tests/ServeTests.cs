@@ -1,0 +1,100 @@
+using System.Net;
+using System.Text;
+using Qian.Inference.Tests;
+
+namespace Qian.Cli.Tests;
+
+// qian serve as a process: the address it says, keys from a file, and how it stops.
+public sealed class ServeTests(TinyModel model) : IClassFixture<TinyModel>
+{
+    private static readonly HttpClient s_client = new();
+
+    private CliProcess Start(params string[] arguments) => CliProcess.Start(["serve", "-m", model.Path, "-c", "4096", "--port", "0", .. arguments]);
+
+    private static async Task<Uri> AddressOf(CliProcess process)
+    {
+        await process.Noted("(Ctrl-C stops)");
+        string line = process.Notes.Split('\n').Single(line => line.StartsWith("serving ", StringComparison.Ordinal));
+        return new Uri(line.Split(' ')[3]);
+    }
+
+    [Fact]
+    public async Task ItSaysWhereItIsAndStopsWithZero()
+    {
+        using CliProcess process = Start();
+        Uri address = await AddressOf(process);
+        Assert.Equal("127.0.0.1", address.Host);
+        Assert.Contains("\"tiny\"", await s_client.GetStringAsync(new Uri(address, "/v1/models")), StringComparison.Ordinal);
+        process.Interrupt();
+        CliResult result = await process.End();
+        Assert.Equal((0, ""), (result.ExitCode, result.Out));
+    }
+
+    [Fact]
+    public async Task ARunningReplyEndsBeforeItStops()
+    {
+        using CliProcess process = Start("--alias", "mine");
+        Uri address = await AddressOf(process);
+        using var request = new HttpRequestMessage(HttpMethod.Post, new Uri(address, "/v1/completions")) { Content = new StringContent("""{"prompt":"Hello","max_tokens":600,"ignore_eos":true,"temperature":0,"stream":true}""", Encoding.UTF8, "application/json") };
+        using HttpResponseMessage response = await s_client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
+        process.Interrupt();
+        string stream = await response.Content.ReadAsStringAsync();
+        Assert.EndsWith("data: [DONE]\n\n", stream, StringComparison.Ordinal);
+        Assert.Contains("\"model\":\"mine\"", stream, StringComparison.Ordinal);
+        Assert.Equal(0, (await process.End()).ExitCode);
+    }
+
+    [Fact]
+    public async Task ASecondInterruptionDoesNotWait()
+    {
+        using CliProcess process = Start("--drain", "600");
+        Uri address = await AddressOf(process);
+        using var request = new HttpRequestMessage(HttpMethod.Post, new Uri(address, "/v1/completions")) { Content = new StringContent("""{"prompt":"Hello","max_tokens":4000,"ignore_eos":true,"temperature":0,"stream":true,"logprobs":20,"n":4}""", Encoding.UTF8, "application/json") };
+        using HttpResponseMessage response = await s_client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
+        process.Interrupt();
+        await process.Noted("stopping");
+        process.Interrupt();
+        Assert.Equal(130, (await process.End()).ExitCode);
+    }
+
+    [Fact]
+    public async Task KeysComeFromAFile()
+    {
+        string keys = Path.Combine(model.Folder, "keys.txt");
+        await File.WriteAllTextAsync(keys, "# the team\nsk-first-123456\n\n  sk-second-123456  \n");
+        using CliProcess process = Start("--host", "0.0.0.0", "--key-file", keys);
+        Uri address = new UriBuilder(await AddressOf(process)) { Host = "127.0.0.1" }.Uri;
+        Assert.Equal(HttpStatusCode.Unauthorized, (await s_client.GetAsync(new Uri(address, "/v1/models"))).StatusCode);
+        using var request = new HttpRequestMessage(HttpMethod.Get, new Uri(address, "/v1/models"));
+        request.Headers.Add("Authorization", "Bearer sk-second-123456");
+        Assert.Equal(HttpStatusCode.OK, (await s_client.SendAsync(request)).StatusCode);
+        process.Interrupt();
+        Assert.Equal(0, (await process.End()).ExitCode);
+    }
+
+    [Theory]
+    [InlineData("--host: 0.0.0.0 can be reached", "--host", "0.0.0.0")]
+    [InlineData("--host: expected an IP address", "--host", "example.com")]
+    [InlineData("--parallel: expected 1 to 256", "--parallel", "0")]
+    [InlineData("--port: expected 0 to 65535", "--port", "70000")]
+    [InlineData("--key: expected keys of at least 8", "--key", "short")]
+    [InlineData("--cors: expected origins", "--cors", "app.example")]
+    public async Task WhatCannotBeServedIsRefusedBeforeLoading(string message, params string[] arguments)
+    {
+        CliResult result = await CliProcess.Run(["serve", "-m", "/nowhere/model.gguf", .. arguments]);
+        Assert.Equal(2, result.ExitCode);
+        Assert.Contains(message, result.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task ATakenPortIsSaid()
+    {
+        using CliProcess process = Start();
+        Uri address = await AddressOf(process);
+        CliResult result = await CliProcess.Run(["serve", "-m", model.Path, "-c", "4096", "--port", $"{address.Port}"]);
+        Assert.Equal(1, result.ExitCode);
+        Assert.Contains("address already in use", result.Error, StringComparison.Ordinal);
+        process.Interrupt();
+        await process.End();
+    }
+}
