@@ -52,8 +52,9 @@ internal static class ChatVerb
 
         public async Task<int> Run(CancellationToken quit)
         {
-            while (!quit.IsCancellationRequested)
+            while (true)
             {
+                quit.ThrowIfCancellationRequested();
                 // On a thread of its own: Ctrl-C must end a prompt that nobody answers.
                 string? line = await Task.Run(ReadMessage, CancellationToken.None).WaitAsync(quit);
                 if (line is null)
@@ -76,8 +77,6 @@ internal static class ChatVerb
                     Terminal.Note(error.Message);
                 }
             }
-
-            return Program.Interrupted;
         }
 
         public void Dispose() => _session.Dispose();
