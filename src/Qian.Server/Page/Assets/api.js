@@ -1,4 +1,4 @@
-// The server's API as this page uses it: what models and adapters there are, and one streamed reply. A key, where one is needed,
+// The server's API as this page uses it: what models there are, and one streamed reply. A key, where one is needed,
 // lives in the tab's own storage and goes nowhere but to this server.
 
 const keyName = 'qian.key';
@@ -52,22 +52,10 @@ async function send(path, options) {
     throw new ApiFault(response.status, message, Number(response.headers.get('Retry-After')) || null);
 }
 
-// [{ id, contextLength }]
+// [{ id, isAdapter, contextLength }]: an adapter is listed, and asked for, by its name like a model.
 export async function models() {
     const body = await (await send('/v1/models')).json();
-    return body.data.map(model => ({ id: String(model.id), contextLength: model.max_model_len ?? null }));
-}
-
-// Names of the adapters; a server without them knows no such place.
-export async function adapters() {
-    try {
-        const body = await (await send('/v1/adapters')).json();
-        return (body.data ?? []).map(adapter => String(adapter.id ?? adapter.name));
-    } catch (fault) {
-        if (fault instanceof ApiFault && fault.status !== 401)
-            return [];
-        throw fault;
-    }
+    return body.data.map(model => ({ id: String(model.id), isAdapter: typeof model.parent === 'string', contextLength: model.max_model_len ?? null }));
 }
 
 // Streams one reply. Events: onwait(text) while the prompt waits or is read, ondelta({ thought, text, calls }) for each piece,

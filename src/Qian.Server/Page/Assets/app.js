@@ -1,6 +1,6 @@
 // The page put together: which conversation is open, which replies run, what a click or a key means.
 
-import { adapters, ApiFault, getKey, models, setKey } from './api.js';
+import { ApiFault, getKey, models, setKey } from './api.js';
 import { announce, byId, el, growToFit, icon, toast } from './dom.js';
 import { countText, Reply, speedText, waitInWords } from './reply.js';
 import { buildSheet, keep, readTools, requestFields, reset, settings } from './settings.js';
@@ -375,9 +375,9 @@ byId('key-form').addEventListener('submit', async event => {
 async function meetServer() {
     try {
         servedModels = await models();
-        drawChoices(await adapters());
+        drawChoices();
         byId('menu-key').hidden = !getKey();
-        byId('empty-model').textContent = servedModels.map(model => model.id).join(', ');
+        byId('empty-model').textContent = servedModels[0]?.id ?? '';
         drawStatus(running.get(conversation.id) ?? null);
     } catch (error) {
         if (error instanceof ApiFault && error.status === 401)
@@ -387,22 +387,17 @@ async function meetServer() {
     }
 }
 
-// Lists appear where there is something to choose.
-function drawChoices(names) {
+// A list appears where there is something to choose.
+function drawChoices() {
     if (!servedModels.some(model => model.id === settings.model))
         settings.model = '';
-    if (!names.includes(settings.adapter))
-        settings.adapter = '';
-    const choice = (label, name, options) => el('select', {
-        'aria-label': label, title: label, onchange: event => {
-            settings[name] = event.target.value;
+    byId('choices').replaceChildren(servedModels.length < 2 ? '' : el('select', {
+        'aria-label': 'Model', title: 'Model', onchange: event => {
+            settings.model = event.target.value;
             keep();
             drawStatus(running.get(conversation.id) ?? null);
         },
-    }, ...options.map(([value, text]) => el('option', { value, selected: settings[name] === value }, text)));
-    byId('choices').replaceChildren(
-        servedModels.length > 1 ? choice('Model', 'model', servedModels.map(model => [model.id, model.id])) : '',
-        names.length > 0 ? choice('Adapter', 'adapter', [['', 'No adapter'], ...names.map(name => [name, name])]) : '');
+    }, ...servedModels.map((model, i) => el('option', { value: model.id, selected: settings.model ? settings.model === model.id : i === 0 }, model.isAdapter ? `+ ${model.id}` : model.id))));
 }
 
 byId('starters').append(...starters.map(text => el('li', null, el('button', {

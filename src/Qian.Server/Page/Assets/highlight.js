@@ -107,6 +107,8 @@ function kindOf(found, text, at, table) {
         return next === ':' || next === ' ' && text[at + found.length + 1] === '=' || next === '=' ? 'key' : null;
     if (next === '(')
         return 'call';
+    if (text[at - 1] === '.')
+        return null;
     return /^\p{Lu}\p{L}*\p{Ll}/u.test(found) && table !== tables.shell && table !== tables.sql ? 'type' : null;
 }
 

@@ -4,6 +4,8 @@
 
 const deepest = 12;
 const longestAddress = 2000;
+const deepestParentheses = 16;
+const addressPart = /[^\s()]*/y;
 const escapable = /[!-/:-@[-`{-~]/;
 const space = /\s/;
 const punctuation = /[\p{P}\p{S}]/u;
@@ -224,11 +226,16 @@ function readTarget(text, start) {
             return null;
         return { address: text.slice(at + 1, end), end: end + 2 };
     }
-    while (at < limit && !space.test(text[at])) {
-        if (text[at] === '(')
-            depth++;
-        else if (text[at] === ')' && depth-- === 0)
+    while (at < limit) {
+        addressPart.lastIndex = at;
+        at += addressPart.exec(text)[0].length;
+        if (at >= limit || text[at] !== '(' && text[at] !== ')')
+            break;
+        depth += text[at] === '(' ? 1 : -1;
+        if (depth < 0)
             return { address: text.slice(start, at), end: at + 1 };
+        if (depth > deepestParentheses)
+            return null;
         at++;
     }
     const title = /^\s+(?:"[^"\n]{0,300}"|'[^'\n]{0,300}')\s{0,9}\)/.exec(text.slice(at, at + 330));

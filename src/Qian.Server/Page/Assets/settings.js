@@ -4,7 +4,7 @@
 import { byId, el, growToFit } from './dom.js';
 
 const place = 'qian.settings';
-const defaults = { theme: 'auto', think: true, model: '', adapter: '', system: '', tools: '', preserve: false };
+const defaults = { theme: 'auto', think: true, model: '', system: '', tools: '', preserve: false };
 
 const numbers = [
     { name: 'temperature', label: 'Temperature', hint: 'higher is freer', min: 0, max: 2, step: 0.05 },
@@ -78,8 +78,6 @@ export function requestFields() {
         fields.stop = settings.stop;
     if (settings.model)
         fields.model = settings.model;
-    if (settings.adapter)
-        fields.adapter = settings.adapter;
     const { tools } = readTools(settings.tools);
     if (tools.length > 0)
         fields.tools = tools;
@@ -104,8 +102,8 @@ export function buildSheet() {
 }
 
 export function reset() {
-    const { theme, think, model, adapter } = settings;
-    Object.assign(settings, defaults, { theme, think, model, adapter, stop: [] });
+    const { theme, think, model } = settings;
+    Object.assign(settings, defaults, { theme, think, model, stop: [] });
     for (const { name } of numbers)
         settings[name] = null;
     keep();

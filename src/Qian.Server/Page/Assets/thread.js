@@ -175,7 +175,7 @@ class MessageView {
                     event.preventDefault();
                     this.actions.giveResult(this.node, call, area.value);
                 },
-            }, area, el('button', { type: 'submit', class: 'solid-button' }, 'Give it')));
+            }, area, el('button', { type: 'submit', class: 'solid-button' }, 'Send result')));
         }
         return card;
     }
@@ -194,7 +194,7 @@ class MessageView {
         this.notice.dataset.text = text;
         this.notice.classList.toggle('bad', end === 'failed');
         this.notice.replaceChildren(el('span', null, text), end === 'failed'
-            ? el('button', { type: 'button', class: 'plain', onclick: () => this.actions.regenerate(this.node) }, fault.retryAfter ? `Try again (the server says in ${fault.retryAfter} s)` : 'Try again') : '');
+            ? el('button', { type: 'button', class: 'plain', onclick: () => this.actions.regenerate(this.node) }, fault.retryAfter ? `Try again in ${fault.retryAfter} s` : 'Try again') : '');
     }
 
     #updateFoot(conversation, live, isLast) {
@@ -213,7 +213,8 @@ class MessageView {
                     el('span', { class: 'version-count' }, `${index + 1} / ${ids.length}`),
                     iconButton('next', 'Next version', () => this.actions.show(ids[index + 1]), { disabled: index === ids.length - 1 })));
             }
-            parts.push(copyButton('Copy', () => node.text));
+            if (node.text)
+                parts.push(copyButton('Copy', () => node.text));
             if (node.role === 'user')
                 parts.push(iconButton('edit', 'Edit', () => this.edit()));
             if (node.role === 'assistant') {
