@@ -94,6 +94,8 @@ internal sealed class BrowserPage(Chromium browser, string context, string sessi
 
     public Task Tab() => Press("Tab", "Tab", 9);
 
+    public Task Paste() => Send("Input.dispatchKeyEvent", new() { ["type"] = "rawKeyDown", ["key"] = "v", ["code"] = "KeyV", ["windowsVirtualKeyCode"] = 86, ["modifiers"] = 2, ["commands"] = new JsonArray("paste") });
+
     // Writes a message, sends it, waits for the reply's end.
     public async Task Ask(string text)
     {

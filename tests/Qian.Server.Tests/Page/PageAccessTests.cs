@@ -104,7 +104,7 @@ public sealed class PageAccessTests(Chromium browser, ScriptedModel model) : ICl
     [BrowserFact]
     public async Task APhoneHasRoomForIt()
     {
-        string[] wide = ["| a | b | c | d | e | f | g |\n| - | - | - | - | - | - | - |\n| lorem | ipsum | dolor | sit | amet | consectetur | adipiscing |\n\n", "```\n" + new string('x', 300) + "\n```\n\n", new string('y', 200) + "\n\n", "https://example.org/" + new string('z', 200)];
+        string[] wide = ["| a | b | c | d | e | f | g |\n| - | - | - | - | - | - | - |\n| lorem | ipsum | dolor | sit | amet | consectetur | adipiscing |\n\n", "```\n" + new string('x', 200) + "\n```\n\n", new string('y', 200) + "\n\n", "https://example.org/" + new string('z', 200)];
         using var wordy = new ScriptedModel(["Hm."], wide);
         await using TestServer server = await TestServer.StartAsync(wordy.Load());
         await using BrowserPage page = await browser.OpenAsync(360, 740, isPhone: true);

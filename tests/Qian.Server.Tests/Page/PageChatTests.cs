@@ -36,7 +36,7 @@ public sealed class PageChatTests(Chromium browser, ScriptedModel model) : IClas
         await page.Click("#think");
         await page.Ask("Say **hello**");
         Assert.Equal("Say **hello**", await page.Text(".message.mine .bubble"));
-        Assert.Equal(ScriptedModel.PlainAnswer, await page.Text(".message.reply .prose:last-of-type"));
+        Assert.Equal(ScriptedModel.PlainAnswer, await page.Text(".message.reply .message-body > .prose"));
         Assert.False(await page.Holds("document.querySelector('.thought').checkVisibility()"));
         string figures = await page.Text(".figures");
         Assert.Contains($"{ScriptedModel.PlainScript.Length + 1} tokens", figures, StringComparison.Ordinal);
@@ -48,7 +48,7 @@ public sealed class PageChatTests(Chromium browser, ScriptedModel model) : IClas
 
         await page.Reload();
         await page.Until("document.querySelectorAll('.message').length === 2");
-        Assert.Equal(ScriptedModel.PlainAnswer, await page.Text(".message.reply .prose:last-of-type"));
+        Assert.Equal(ScriptedModel.PlainAnswer, await page.Text(".message.reply .message-body > .prose"));
         await page.Click("#new-chat");
         Assert.Equal(0, await page.Count(".message"));
         await page.Click("#shelf-list button");
@@ -263,9 +263,10 @@ public sealed class PageChatTests(Chromium browser, ScriptedModel model) : IClas
         Assert.True(await page.Count(".reply .code .c-word") > 1);
         Assert.Matches(@"\d+ tokens\d+(\.\d)? tokens/sfirst after \d+(\.\d+)? sprompt \d+, \d+ % cached", await page.Text(".figures"));
         string code = await page.Text(".reply .code code");
-        await page.Send("Browser.grantPermissions", new() { ["permissions"] = new System.Text.Json.Nodes.JsonArray("clipboardReadWrite", "clipboardSanitizedWrite") });
         await page.Click(".reply .code [aria-label='Copy code']");
         await page.Until("document.querySelector('#announcer').textContent === 'Copied'");
-        Assert.Equal(code, (await page.Run("navigator.clipboard.readText()")).GetString());
+        await page.Click("#draft");
+        await page.Paste();
+        Assert.Equal(code, (await page.Run("document.querySelector('#draft').value")).GetString());
     }
 }

@@ -6,7 +6,7 @@ namespace Qian.Server.Tests.Page;
 [Collection(nameof(Chromium))]
 public sealed class PageHostilityTests(Chromium browser)
 {
-    private static readonly string[] s_thoughts = ["<script>window.pwned = 1</script> [t](javascript:window.pwned=2) <img src=x onerror=window.pwned=3>", "\n</think>\n\n", "Done."];
+    private static readonly string[] s_thoughts = ["<script>window.pwned = 1</script> [t](javascript:window.pwned=2) <img src=x onerror=window.pwned=3>", "\n\n\n</", "think>\n\n", "Done."];
 
     private static readonly string[] s_answer =
     [
@@ -31,7 +31,7 @@ public sealed class PageHostilityTests(Chromium browser)
         await page.Click(".thought summary");
         await page.Click("#think");
         await page.Ask("Go on");
-        Assert.Contains("end of it", await page.Text(".message:last-child .prose:last-of-type"), StringComparison.Ordinal);
+        Assert.Contains("end of it", await page.Text(".message:last-child .message-body > .prose"), StringComparison.Ordinal);
         Assert.Contains("<script>window.pwned = 4</script>", await page.Text(".message:last-child .message-body > .prose"), StringComparison.Ordinal);
         Assert.Contains("<script>window.pwned = 1</script>", await page.Text(".thought .prose"), StringComparison.Ordinal);
         await page.Run("new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))");
@@ -60,9 +60,9 @@ public sealed class PageHostilityTests(Chromium browser)
         Assert.Equal("TypeError", (await page.Run("(() => { try { document.body.innerHTML = '<b>x</b>'; return 'allowed'; } catch (error) { return error.name; } })()")).GetString());
         Assert.Equal("stopped", (await page.Run("new Promise(done => { document.addEventListener('securitypolicyviolation', () => done('stopped'), { once: true }); const node = document.createElement('img'); node.src = 'https://tracker.example/p.png'; document.body.append(node); })")).GetString());
         Assert.Equal("stopped", (await page.Run("fetch('https://tracker.example/').then(() => 'sent', () => 'stopped')")).GetString());
-        Assert.True(await page.Holds("(() => { const node = document.createElement('button'); node.setAttribute('onclick', 'window.pwned = 1'); document.body.append(node); node.click(); return window.pwned === undefined; })()"));
-        page.Forgive("Content Security Policy");
-        page.Forgive("TrustedHTML");
+        Assert.True(await page.Holds("(() => { const node = document.createElement('button'); try { node.setAttribute('onclick', 'window.pwned = 1'); } catch { } document.body.append(node); node.click(); return window.pwned === undefined; })()"));
+        foreach (string part in (string[])["TrustedHTML", "TrustedScript", "Loading the image", "Connecting to", "Fetch API"])
+            page.Forgive(part);
     }
 
     // Long runs of marks, which must neither nest without bound nor end in an exception.

@@ -59,6 +59,7 @@ async function begin(parentId) {
     const node = tree.grow(own, parentId, { role: 'assistant' });
     const reply = new Reply(own, node, changed);
     running.set(own.id, reply);
+    remember(own.id);
     sticks = true;
     draw();
     persist(own);
