@@ -36,8 +36,19 @@ internal sealed class BrowserPage(Chromium browser, string context, string sessi
         await Until("document.readyState === 'complete' && (document.querySelector('#status-text').textContent !== '' || document.querySelector('dialog[open]') !== null)");
     }
 
+    // Once what is shown is what the browser has kept.
     public async Task Reload()
     {
+        const string isKept = """
+            Promise.all([import('/page/store.js'), import('/page/tree.js')]).then(async ([store, tree]) => {
+                const [newest] = await store.list();
+                const kept = newest ? tree.shown(await store.load(newest.id)) : [];
+                return kept.every(node => node.role !== 'assistant' || node.end) && kept.map(node => node.id).join() === [...document.querySelectorAll('.message')].map(node => node.dataset.id).join();
+            })
+            """;
+        using var patience = new CancellationTokenSource(s_patience);
+        while (!(await Run(isKept)).GetBoolean())
+            await Task.Delay(20, patience.Token);
         await Run("window.isOld = true");
         await Send("Page.reload");
         await Until("!window.isOld && document.readyState === 'complete' && document.querySelector('#status-text').textContent !== ''");
