@@ -11,6 +11,7 @@ using Qian.Inference;
 using Qian.Server.Anthropic;
 using Qian.Server.Http;
 using Qian.Server.OpenAi;
+using Qian.Server.OpenAi.Responses;
 using Qian.Server.Plain;
 using Qian.Server.Replies;
 using Qian.Server.Security;
@@ -134,9 +135,13 @@ public sealed class QianServer : IAsyncDisposable
     {
         var text = new TextEndpoints(engine, options);
         var status = new StatusEndpoints(engine, options, replies, metrics);
+        var responses = new ResponsesEndpoint(engine, options, replies);
         var messages = new MessagesEndpoint(engine, options, replies);
         routes.MapPost("/v1/chat/completions", new ChatCompletionEndpoint(engine, options, replies).AnswerAsync);
         routes.MapPost("/v1/completions", new CompletionEndpoint(engine, options, replies).AnswerAsync);
+        routes.MapPost("/v1/responses", responses.AnswerAsync);
+        routes.MapGet("/v1/responses/{id}", responses.GetAsync);
+        routes.MapDelete("/v1/responses/{id}", responses.DeleteAsync);
         routes.MapPost("/v1/messages", messages.AnswerAsync);
         routes.MapPost("/v1/messages/count_tokens", messages.CountAsync);
         routes.MapPost("/tokenize", text.TokenizeAsync);

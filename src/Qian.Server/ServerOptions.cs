@@ -39,6 +39,9 @@ public sealed record ServerOptions
     /// <summary>Most tokens that one reply may have, whatever a request asks for; null leaves it to the context.</summary>
     public int? MaxOutputTokens { get; init; }
 
+    /// <summary>Responses of <c>/v1/responses</c> that are kept in memory to be continued; the oldest make room.</summary>
+    public int StoredResponseCount { get; init; } = 1000;
+
     /// <summary>Silence after which a stream gets a sign of life.</summary>
     public TimeSpan KeepAlive { get; init; } = TimeSpan.FromSeconds(5);
 
@@ -64,6 +67,7 @@ public sealed record ServerOptions
         Require(QueueLimit >= 0, nameof(QueueLimit), "0 or more", QueueLimit);
         Require(MaxBodyBytes is >= 1024 and <= 1L << 30, nameof(MaxBodyBytes), "1024 to 1073741824", MaxBodyBytes);
         Require(MaxOutputTokens is null or > 0, nameof(MaxOutputTokens), "1 or more", MaxOutputTokens);
+        Require(StoredResponseCount >= 0, nameof(StoredResponseCount), "0 or more", StoredResponseCount);
         Require(KeepAlive > TimeSpan.Zero, nameof(KeepAlive), "more than 0", KeepAlive);
         Require(DrainLimit >= TimeSpan.Zero, nameof(DrainLimit), "0 or more", DrainLimit);
         Require(Keys.All(key => key.Length >= 8), nameof(Keys), "keys of at least 8 characters", "a shorter one");

@@ -63,7 +63,7 @@ internal sealed class TestServer : IAsyncDisposable
         Assert.True(response.IsSuccessStatusCode, await Failed(response));
         Assert.Equal("text/event-stream", response.Content.Headers.ContentType?.MediaType);
         List<StreamEvent> events = await ReadEvents(response);
-        if (path == "/v1/messages")
+        if (path is "/v1/messages" or "/v1/responses")
             return events;
         Assert.Equal("[DONE]", events[^1].Data);
         events.RemoveAt(events.Count - 1);

@@ -13,15 +13,20 @@ internal static class JsonReply
 
     public static async Task SendAsync(HttpContext context, Action<Utf8JsonWriter> write, int status = StatusCodes.Status200OK)
     {
-        using var body = new MemoryStream();
-        await using (var json = new Utf8JsonWriter(body, Options))
-            write(json);
+        byte[] body = Bytes(write);
         HttpResponse response = context.Response;
         response.StatusCode = status;
         response.ContentType = "application/json";
         response.ContentLength = body.Length;
-        body.Position = 0;
-        await body.CopyToAsync(response.Body, context.RequestAborted).ConfigureAwait(false);
+        await response.Body.WriteAsync(body, context.RequestAborted).ConfigureAwait(false);
+    }
+
+    public static byte[] Bytes(Action<Utf8JsonWriter> write)
+    {
+        using var body = new MemoryStream();
+        using (var json = new Utf8JsonWriter(body, Options))
+            write(json);
+        return body.ToArray();
     }
 
     public static Task SendFaultAsync(HttpContext context, RequestFault fault)

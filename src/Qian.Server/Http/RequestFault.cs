@@ -37,6 +37,8 @@ internal sealed class RequestFault : Exception
 
     public static RequestFault NoSuchPlace(string method, string path) => new(StatusCodes.Status404NotFound, $"There is no {method} {path} here.", code: "unknown_url");
 
+    public static RequestFault NotFound(string? parameter, string message) => new(StatusCodes.Status404NotFound, message, parameter, "not_found");
+
     public static RequestFault NoSuchModel(string served) => new(StatusCodes.Status404NotFound, $"There is no such model here; this server has '{served}'.", "model", "model_not_found");
 
     public static RequestFault TooLarge(long limitBytes) => new(StatusCodes.Status413PayloadTooLarge, $"The request's body is larger than {limitBytes} bytes.", code: "request_too_large");

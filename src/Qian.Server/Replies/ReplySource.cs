@@ -36,17 +36,22 @@ internal sealed class ReplySource
     public async Task SendWholeAsync(HttpContext context, ReplyOrder order, Action<Utf8JsonWriter, IReadOnlyList<ReplyDraft>, ReplyUsage> write)
     {
         ReplyDraft[] drafts = [.. Enumerable.Range(0, order.TotalChoiceCount).Select(_ => new ReplyDraft())];
+        ReplyUsage usage = await CollectAsync(context, order, piece => drafts[piece.ChoiceIndex].Add(piece)).ConfigureAwait(false);
+        await JsonReply.SendAsync(context, json => write(json, drafts, usage)).ConfigureAwait(false);
+    }
+
+    // Hands out all pieces, and sends nothing.
+    public async Task<ReplyUsage> CollectAsync(HttpContext context, ReplyOrder order, Action<ReplyPiece> take)
+    {
         await using ReplyRun run = Start(order, context.RequestAborted);
         while (true)
         {
             await run.WaitAsync(Timeout.InfiniteTimeSpan).ConfigureAwait(false);
             while (run.TryRead(out ReplyPiece piece))
-                drafts[piece.ChoiceIndex].Add(piece);
+                take(piece);
             if (run.IsOver)
-                break;
+                return run.Usage;
         }
-
-        await JsonReply.SendAsync(context, json => write(json, drafts, run.Usage)).ConfigureAwait(false);
     }
 
     // Streams. Nothing is sent before the first piece or the first long silence, so that what fails early has its own status.
