@@ -27,6 +27,8 @@ internal static class FlagNames
         [nameof(ServerOptions.Host)] = "--host",
         [nameof(ServerOptions.Port)] = "--port",
         [nameof(ServerOptions.Keys)] = "--key",
+        [nameof(ServerOptions.CertificatePath)] = "--tls-cert",
+        [nameof(ServerOptions.CertificateKeyPath)] = "--tls-key",
         [nameof(ServerOptions.AllowedOrigins)] = "--cors",
         [nameof(ServerOptions.ParallelCount)] = "--parallel",
         [nameof(ServerOptions.QueueLimit)] = "--queue",

@@ -1,12 +1,13 @@
 using System.Net;
 using Qian.Inference;
+using Qian.Server.Security;
 
 namespace Qian.Server;
 
 /// <summary>How to serve a model over HTTP: where, to whom, and how much.</summary>
 public sealed record ServerOptions
 {
-    /// <summary>IP address to listen on, or <c>localhost</c>. Any but a loopback address needs at least one of <see cref="Keys"/>.</summary>
+    /// <summary>IP address to listen on, or <c>localhost</c>. Any but a loopback address needs <see cref="Keys"/> or a <see cref="KeyFile"/>.</summary>
     public string Host { get; init; } = "127.0.0.1";
 
     /// <summary>Port; 0 takes a free one.</summary>
@@ -15,8 +16,20 @@ public sealed record ServerOptions
     /// <summary>The model's name in replies.</summary>
     public string ModelName { get; init; } = "qian";
 
-    /// <summary>API keys, any of which opens the API; empty lets everybody in who reaches a loopback address.</summary>
+    /// <summary>API keys that open the model, not what changes the server. Without any, and without <see cref="KeyFile"/>, everybody who reaches a loopback address may ask.</summary>
     public IReadOnlyList<string> Keys { get; init; } = [];
+
+    /// <summary>A file of named keys as <c>qian keys</c> writes it: hashes, scopes, limits. Read again when it changes.</summary>
+    public string? KeyFile { get; init; }
+
+    /// <summary>A certificate, PEM (with its chain) or PFX, to speak TLS with; null speaks plain HTTP.</summary>
+    public string? CertificatePath { get; init; }
+
+    /// <summary>The certificate's private key as PEM, where it is in a file of its own.</summary>
+    public string? CertificateKeyPath { get; init; }
+
+    /// <summary>The password of an encrypted key or PFX file.</summary>
+    public string? CertificatePassword { get; init; }
 
     /// <summary>Origins of web pages that may call the API (<c>https://app.example</c>); all others are refused.</summary>
     public IReadOnlyList<string> AllowedOrigins { get; init; } = [];
@@ -72,9 +85,14 @@ public sealed record ServerOptions
         Require(DrainLimit >= TimeSpan.Zero, nameof(DrainLimit), "0 or more", DrainLimit);
         Require(Keys.All(key => key.Length >= 8), nameof(Keys), "keys of at least 8 characters", "a shorter one");
         Require(AllowedOrigins.All(IsOrigin), nameof(AllowedOrigins), "origins such as https://app.example", string.Join(", ", AllowedOrigins.Where(origin => !IsOrigin(origin))));
-        if (!IsLoopback && Keys.Count == 0)
+        Require(CertificatePath is not null || CertificateKeyPath is null, nameof(CertificateKeyPath), "a certificate beside the key", "none");
+        LoadCertificate()?.Dispose();
+        IReadOnlyList<ApiKey> named = KeyFile is null ? [] : Security.KeyFile.Read(KeyFile);
+        if (!IsLoopback && Keys.Count + named.Count == 0)
             throw new BadRequestException($"{nameof(Host)}: {Host} can be reached from other machines, so a key is needed; give one, or listen on 127.0.0.1.");
     }
+
+    internal ServerCertificate? LoadCertificate() => CertificatePath is null ? null : ServerCertificate.Load(CertificatePath, CertificateKeyPath, CertificatePassword);
 
     private static bool IsOrigin(string text) =>
         Uri.TryCreate(text, UriKind.Absolute, out Uri? uri) && uri.Scheme is "http" or "https" && string.Equals(uri.GetLeftPart(UriPartial.Authority), text, StringComparison.OrdinalIgnoreCase);

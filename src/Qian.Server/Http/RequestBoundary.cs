@@ -15,6 +15,7 @@ internal sealed class RequestBoundary(Doorkeeper doorkeeper, ServerMetrics metri
         {
             if (doorkeeper.Admit(context))
             {
+                using IDisposable? counted = Doorkeeper.Enter(context);
                 await next(context).ConfigureAwait(false);
                 // No endpoint, or one for another method: routing says so without a body.
                 if (!context.Response.HasStarted && context.Response.StatusCode is StatusCodes.Status404NotFound or StatusCodes.Status405MethodNotAllowed && context.Response.ContentLength is null)

@@ -46,6 +46,8 @@ internal sealed class RequestFault : Exception
     public static RequestFault Busy(int waitingCount, int retryAfterSeconds) =>
         new(StatusCodes.Status429TooManyRequests, $"{waitingCount} requests are waiting already. Try again later.", code: "rate_limit_exceeded", retryAfterSeconds: retryAfterSeconds);
 
+    public static RequestFault Limited(string message, int retryAfterSeconds) => new(StatusCodes.Status429TooManyRequests, message, code: "rate_limit_exceeded", retryAfterSeconds: retryAfterSeconds);
+
     public static RequestFault Stopping() => new(StatusCodes.Status503ServiceUnavailable, "This server is stopping.", code: "server_stopping", retryAfterSeconds: 10);
 
     public static RequestFault OutOfMemory() =>

@@ -140,7 +140,7 @@ internal sealed class ReplyRun : IAsyncDisposable
         int first = promptIndex * Order.ChoiceCount;
         await places.WaitAsync(cancellation).ConfigureAwait(false);
         bool hasPlace = true;
-        SessionLease lease = _sessions.Open(Order.Prompts[promptIndex]);
+        SessionLease lease = _sessions.Open(Order.Prompts[promptIndex], Order.Adapter);
         try
         {
             Interlocked.Add(ref _cachedCount, lease.CachedCount);

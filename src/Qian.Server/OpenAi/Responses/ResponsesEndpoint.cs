@@ -4,6 +4,7 @@ using Qian.Inference;
 using Qian.Inference.Chat;
 using Qian.Server.Http;
 using Qian.Server.Replies;
+using Qian.Server.Security;
 
 namespace Qian.Server.OpenAi.Responses;
 
@@ -19,8 +20,8 @@ internal sealed class ResponsesEndpoint(Engine engine, ServerOptions options, Re
         using JsonDocument body = await RequestBody.ReadAsync(context, options.MaxBodyBytes).ConfigureAwait(false);
         string owner = OwnerOf(context);
         ResponsesRequest request = ResponsesReader.Read(JsonFields.Root(body.RootElement), options, _store, owner);
-        ReplyOrder order = request.Chat.Order(engine);
-        var response = new ResponseObject(ReplyHead.New("resp_", options.ModelName), request, engine.Tokenizer);
+        ReplyOrder order = request.Chat.Order(engine) with { Adapter = AdapterChoice.Of(JsonFields.Root(body.RootElement), engine) };
+        var response = new ResponseObject(ReplyHead.New("resp_", order.Adapter?.Name ?? options.ModelName), request, engine.Tokenizer);
         void Keep(ResponsesWriter finished) => Store(finished, response, owner);
         if (request.Chat.Streams)
         {
@@ -56,7 +57,7 @@ internal sealed class ResponsesEndpoint(Engine engine, ServerOptions options, Re
         });
     }
 
-    private static string OwnerOf(HttpContext context) => "";
+    private static string OwnerOf(HttpContext context) => Caller.Of(context).Name;
 
     private static string IdOf(HttpContext context) => context.Request.RouteValues["id"]?.ToString() ?? "";
 
