@@ -27,6 +27,7 @@ internal static class FlagNames
         [nameof(ServerOptions.Host)] = "--host",
         [nameof(ServerOptions.Port)] = "--port",
         [nameof(ServerOptions.Keys)] = "--key",
+        [nameof(ServerOptions.AuditContents)] = "--audit-contents",
         [nameof(ServerOptions.CertificatePath)] = "--tls-cert",
         [nameof(ServerOptions.CertificateKeyPath)] = "--tls-key",
         [nameof(ServerOptions.AllowedOrigins)] = "--cors",

@@ -25,10 +25,13 @@ internal static class ServeVerb
         var parallel = new Option<int>("--parallel") { Description = "Replies generated side by side", DefaultValueFactory = _ => s_defaults.ParallelCount, HelpName = "N" };
         var queue = new Option<int>("--queue") { Description = "Requests that may wait; further ones get status 429", DefaultValueFactory = _ => s_defaults.QueueLimit, HelpName = "N" };
         var cors = new Option<string[]>("--cors") { Description = "Origin of web pages that may call the API (may be given several times)", HelpName = "ORIGIN" };
+        var log = new Option<RequestLogFormat>("--log") { Description = "A line on stderr per request: none, text or json", DefaultValueFactory = _ => s_defaults.RequestLog, HelpName = "FORMAT" };
+        var audit = new Option<string?>("--audit") { Description = "File that gets a JSON line per request: who, what, when, how much", HelpName = "FILE" };
+        var auditContents = new Option<bool>("--audit-contents") { Description = "Put the words of the conversations into the audit file too" };
         var maxTokens = new Option<int?>("--max-tokens", "-n") { Description = "Most tokens of one reply, whatever a request asks for", HelpName = "N" };
         var maxBody = new Option<long>("--max-body") { Description = "Most bytes of a request", DefaultValueFactory = _ => s_defaults.MaxBodyBytes, HelpName = "BYTES" };
         var drain = new Option<int>("--drain") { Description = "Seconds that running replies get to end when the server stops", DefaultValueFactory = _ => (int)s_defaults.DrainLimit.TotalSeconds, HelpName = "SECONDS" };
-        foreach (Option option in (Option[])[host, port, key, keys, certificate, certificateKey, certificatePassword, adapter, alias, parallel, queue, cors, maxTokens, maxBody, drain])
+        foreach (Option option in (Option[])[host, port, key, keys, certificate, certificateKey, certificatePassword, adapter, alias, parallel, queue, cors, log, audit, auditContents, maxTokens, maxBody, drain])
             command.Add(option);
 
         command.SetAction(async (parsed, cancellation) =>
@@ -47,6 +50,9 @@ internal static class ServeVerb
                 ParallelCount = parsed.GetValue(parallel),
                 QueueLimit = parsed.GetValue(queue),
                 AllowedOrigins = parsed.GetValue(cors) ?? [],
+                RequestLog = parsed.GetValue(log),
+                AuditPath = parsed.GetValue(audit),
+                AuditContents = parsed.GetValue(auditContents),
                 MaxOutputTokens = parsed.GetValue(maxTokens),
                 MaxBodyBytes = parsed.GetValue(maxBody),
                 DrainLimit = TimeSpan.FromSeconds(parsed.GetValue(drain)),

@@ -11,6 +11,7 @@ using Microsoft.Extensions.Hosting;
 using Qian.Inference;
 using Qian.Server.Anthropic;
 using Qian.Server.Http;
+using Qian.Server.Observation;
 using Qian.Server.OpenAi;
 using Qian.Server.OpenAi.Responses;
 using Qian.Server.Plain;
@@ -28,10 +29,12 @@ public sealed class QianServer : IAsyncDisposable
     private readonly WebApplication _application;
     private readonly ReplySource _replies;
     private readonly ServerOptions _options;
+    private readonly RequestLog _requestLog;
     private readonly ServerCertificate? _certificate;
 
-    private QianServer(WebApplication application, ReplySource replies, ServerOptions options, ServerCertificate? certificate)
+    private QianServer(WebApplication application, ReplySource replies, ServerOptions options, RequestLog requestLog, ServerCertificate? certificate)
     {
+        _requestLog = requestLog;
         _certificate = certificate;
         _application = application;
         _replies = replies;
@@ -59,6 +62,7 @@ public sealed class QianServer : IAsyncDisposable
         _ = engine.Template.Summary;
         CheckMemory(engine, options);
         TextWriter told = log ?? TextWriter.Null;
+        var requestLog = new RequestLog(options, told);
         var keys = new ApiKeys(options.Keys, options.KeyFile, told);
         ServerCertificate? certificate = options.LoadCertificate();
 
@@ -79,7 +83,7 @@ public sealed class QianServer : IAsyncDisposable
 
         var metrics = new ServerMetrics();
         var replies = new ReplySource(engine, options, metrics);
-        var boundary = new RequestBoundary(new Doorkeeper(options, keys), metrics);
+        var boundary = new RequestBoundary(new Doorkeeper(options, keys), metrics, requestLog);
         application.Use(boundary.RunAsync);
         application.UseRouting();
         Map(application, engine, options, replies, metrics, told);
@@ -90,11 +94,12 @@ public sealed class QianServer : IAsyncDisposable
         catch
         {
             await application.DisposeAsync().ConfigureAwait(false);
+            requestLog.Dispose();
             certificate?.Dispose();
             throw;
         }
 
-        return new QianServer(application, replies, options, certificate);
+        return new QianServer(application, replies, options, requestLog, certificate);
     }
 
     /// <summary>
@@ -126,6 +131,7 @@ public sealed class QianServer : IAsyncDisposable
     {
         await StopAsync().ConfigureAwait(false);
         await _application.DisposeAsync().ConfigureAwait(false);
+        _requestLog.Dispose();
         _certificate?.Dispose();
     }
 

@@ -55,6 +55,15 @@ public sealed record ServerOptions
     /// <summary>Responses of <c>/v1/responses</c> that are kept in memory to be continued; the oldest make room.</summary>
     public int StoredResponseCount { get; init; } = 1000;
 
+    /// <summary>How the log tells of each request.</summary>
+    public RequestLogFormat RequestLog { get; init; }
+
+    /// <summary>A file that gets a JSON line per request: who, what, when, how much, how long; null for none.</summary>
+    public string? AuditPath { get; init; }
+
+    /// <summary>Whether the audit file gets the words of the conversations too.</summary>
+    public bool AuditContents { get; init; }
+
     /// <summary>Silence after which a stream gets a sign of life.</summary>
     public TimeSpan KeepAlive { get; init; } = TimeSpan.FromSeconds(5);
 
@@ -81,6 +90,7 @@ public sealed record ServerOptions
         Require(MaxBodyBytes is >= 1024 and <= 1L << 30, nameof(MaxBodyBytes), "1024 to 1073741824", MaxBodyBytes);
         Require(MaxOutputTokens is null or > 0, nameof(MaxOutputTokens), "1 or more", MaxOutputTokens);
         Require(StoredResponseCount >= 0, nameof(StoredResponseCount), "0 or more", StoredResponseCount);
+        Require(!AuditContents || AuditPath is not null, nameof(AuditContents), "an audit file beside it", "none");
         Require(KeepAlive > TimeSpan.Zero, nameof(KeepAlive), "more than 0", KeepAlive);
         Require(DrainLimit >= TimeSpan.Zero, nameof(DrainLimit), "0 or more", DrainLimit);
         Require(Keys.All(key => key.Length >= 8), nameof(Keys), "keys of at least 8 characters", "a shorter one");

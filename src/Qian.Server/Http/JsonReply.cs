@@ -35,6 +35,9 @@ internal static class JsonReply
             context.Response.Headers.RetryAfter = seconds.ToString(CultureInfo.InvariantCulture);
         if (fault.Status == StatusCodes.Status401Unauthorized)
             context.Response.Headers.WWWAuthenticate = "Bearer";
+        // The rest of the body is not read, so the connection cannot be used again: without this word a client would try.
+        if (fault.Status == StatusCodes.Status413PayloadTooLarge && HttpProtocol.IsHttp11(context.Request.Protocol))
+            context.Response.Headers.Connection = "close";
         Dialect dialect = Dialects.Of(context.Request);
         return SendAsync(context, json => Dialects.WriteFault(json, dialect, fault), fault.Status);
     }

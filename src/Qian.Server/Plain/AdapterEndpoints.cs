@@ -2,6 +2,7 @@ using System.Text.Json;
 using Microsoft.AspNetCore.Http;
 using Qian.Inference;
 using Qian.Server.Http;
+using Qian.Server.Observation;
 
 namespace Qian.Server.Plain;
 
@@ -34,6 +35,7 @@ internal sealed class AdapterEndpoints(Engine engine, ServerOptions options, Tex
         if (name == options.ModelName)
             throw body.Invalid("name", "this is the model's own name.");
         Adapter adapter = await Task.Run(() => Load(path, name)).ConfigureAwait(false);
+        RequestRecord.Of(context).Subject = adapter.Name;
         await JsonReply.SendAsync(context, json => Write(json, adapter), StatusCodes.Status201Created).ConfigureAwait(false);
     }
 
@@ -43,6 +45,7 @@ internal sealed class AdapterEndpoints(Engine engine, ServerOptions options, Tex
         string name = context.Request.RouteValues["name"]?.ToString() ?? "";
         Adapter adapter = engine.FindAdapter(name) ?? throw RequestFault.NotFound("name", "No adapter of this name is loaded.");
         adapter.Dispose();
+        RequestRecord.Of(context).Subject = adapter.Name;
         return JsonReply.SendAsync(context, json =>
         {
             json.WriteStartObject();
