@@ -30,18 +30,39 @@ public sealed class ServeTests(TinyModel model) : IClassFixture<TinyModel>
         Assert.Equal((0, ""), (result.ExitCode, result.Out));
     }
 
-    [Fact]
-    public async Task ARunningReplyEndsBeforeItStops()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task ARunningReplyEndsBeforeItStops(bool terminates)
     {
         using CliProcess process = Start("--alias", "mine");
         Uri address = await AddressOf(process);
         using var request = new HttpRequestMessage(HttpMethod.Post, new Uri(address, "/v1/completions")) { Content = new StringContent("""{"prompt":"Hello","max_tokens":600,"ignore_eos":true,"temperature":0,"stream":true}""", Encoding.UTF8, "application/json") };
         using HttpResponseMessage response = await s_client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
-        process.Interrupt();
+        if (terminates)
+            process.Terminate();
+        else
+            process.Interrupt();
+        await process.Noted("stopping");
         string stream = await response.Content.ReadAsStringAsync();
         Assert.EndsWith("data: [DONE]\n\n", stream, StringComparison.Ordinal);
         Assert.Contains("\"model\":\"mine\"", stream, StringComparison.Ordinal);
         Assert.Equal(0, (await process.End()).ExitCode);
+    }
+
+    // What is not done when the time is up is broken off, and that is no failure of the server.
+    [Fact]
+    public async Task TheDrainHasItsDeadline()
+    {
+        using CliProcess process = Start("--drain", "0", "--log", "json");
+        Uri address = await AddressOf(process);
+        using var request = new HttpRequestMessage(HttpMethod.Post, new Uri(address, "/v1/completions")) { Content = new StringContent("""{"prompt":"Hello","max_tokens":4000,"ignore_eos":true,"temperature":0,"stream":true,"logprobs":20,"n":4}""", Encoding.UTF8, "application/json") };
+        using HttpResponseMessage response = await s_client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
+        process.Terminate();
+        await Assert.ThrowsAnyAsync<Exception>(() => response.Content.ReadAsStringAsync());
+        CliResult result = await process.End();
+        Assert.Equal(0, result.ExitCode);
+        Assert.Contains("\"cancelled\":true", result.Error, StringComparison.Ordinal);
     }
 
     [Fact]

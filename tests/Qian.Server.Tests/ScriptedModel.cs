@@ -18,9 +18,19 @@ public sealed class ScriptedModel : IDisposable
     private const int HiddenSize = 128, VocabularySize = 512, SpareCount = 48;
 
     private readonly string _folder = Directory.CreateTempSubdirectory("qian-scripted-").FullName;
+    private readonly string[] _thinking;
+    private readonly string[] _plain;
 
     public ScriptedModel()
+        : this(ThinkingScript, PlainScript)
     {
+    }
+
+    // What it says when it thinks, and when it does not, piece by piece; no piece twice.
+    internal ScriptedModel(string[] thinking, string[] plain)
+    {
+        _thinking = thinking;
+        _plain = plain;
         Path = System.IO.Path.Combine(_folder, "scripted.gguf");
         TokenizerSpec spec = Vocabulary();
         string source = System.IO.Path.Combine(_folder, "source");
@@ -54,22 +64,22 @@ public sealed class ScriptedModel : IDisposable
 
     public string Path { get; }
 
-    public Engine Load() => Engine.Load(Path, new EngineOptions { ContextLength = 2048, ThreadCount = 1 });
+    public Engine Load(int contextLength = 2048) => Engine.Load(Path, new EngineOptions { ContextLength = contextLength, ThreadCount = 1 });
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
-    private static TokenizerSpec Vocabulary()
+    private TokenizerSpec Vocabulary()
     {
         TokenizerSpec made = SyntheticVocabulary.Create(VocabularySize, SpareCount);
         int firstSpare = VocabularySize - SpareCount;
-        AddedToken[] pieces = [.. ThinkingScript.Concat(PlainScript).Select((text, i) => new AddedToken(firstSpare + i, text, false))];
+        AddedToken[] pieces = [.. _thinking.Concat(_plain).Select((text, i) => new AddedToken(firstSpare + i, text, false))];
         return new TokenizerSpec(made.Pieces, made.Merges, [.. made.AddedTokens, .. pieces], made.PreTokenizer) { EosId = made.EosId, PaddingId = made.PaddingId };
     }
 
-    private static List<(int Before, int Next)> Successors(Tokenizer tokenizer)
+    private List<(int Before, int Next)> Successors(Tokenizer tokenizer)
     {
         var chain = new List<(int, int)>();
-        foreach ((string start, string[] script) in (ReadOnlySpan<(string, string[])>)[("\n", ThinkingScript), ("\n\n", PlainScript)])
+        foreach ((string start, string[] script) in (ReadOnlySpan<(string, string[])>)[("\n", _thinking), ("\n\n", _plain)])
         {
             int before = Assert.Single(tokenizer.Encode(start));
             foreach (string piece in (string[])[.. script, "<|im_end|>"])
