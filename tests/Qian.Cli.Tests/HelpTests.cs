@@ -7,7 +7,8 @@ public sealed class HelpTests
     {
         { "run", ["PROMPT", "--model", "--threads", "--context", "--kv", "--exact", "--load-as", "--yarn", "--max-tokens", "--temperature", "--top-k", "--top-p", "--min-p", "--seed", "--stop", "--thinking-budget", "--draft", "--system <TEXT>", "--no-think", "--raw", "--tokens", "--stats", "--adapter"] },
         { "chat", ["--model", "--max-tokens", "--system <TEXT>", "--no-think", "--adapter"] },
-        { "serve", ["--model", "--host", "--port", "--key", "--key-file", "--alias", "--parallel", "--queue", "--cors", "--max-tokens", "--max-body", "--drain"] },
+        { "serve", ["--model", "--host", "--port", "--key", "--keys", "--tls-cert", "--tls-key", "--tls-password-file", "--adapter", "--alias", "--parallel", "--queue", "--cors", "--log", "--audit", "--audit-contents", "--max-tokens", "--max-body", "--drain"] },
+        { "keys", ["add", "list", "rm"] },
         { "inspect", ["PATH", "--tensors", "--context", "--kv", "--json"] },
         { "verify", ["PATH", "--kv", "--json"] },
         { "synth", ["OUT", "--like", "--type", "--layers", "--mtp", "--seed", "--tokenizer", "--vocab", "--force", "--json"] },

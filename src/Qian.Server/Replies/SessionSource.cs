@@ -8,9 +8,9 @@ namespace Qian.Server.Replies;
 internal sealed class SessionSource(Engine engine)
 {
     // A session whose tokens are the prompt; what of it was computed before is CachedCount.
-    public SessionLease Open(int[] prompt)
+    public SessionLease Open(int[] prompt, Adapter? adapter)
     {
-        Session session = engine.NewSession();
+        Session session = engine.NewSession(adapter);
         session.Append(prompt);
         return new SessionLease(session, session.ComputedCount);
     }
