@@ -24,6 +24,7 @@ internal static class FlagNames
         [nameof(EngineOptions.ThreadCount)] = "--threads",
         [nameof(EngineOptions.ContextLength)] = "--context",
         [nameof(EngineOptions.LoadAs)] = "--load-as",
+        [nameof(EngineOptions.PackedCache)] = "--packed-cache",
         [nameof(EngineOptions.Yarn)] = "--yarn",
         [nameof(ServerOptions.Host)] = "--host",
         [nameof(ServerOptions.Port)] = "--port",

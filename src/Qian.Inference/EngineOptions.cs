@@ -57,12 +57,20 @@ public sealed record EngineOptions
     /// <summary>Bytes that the engine may take; null for what the machine has free.</summary>
     public long? MemoryLimitBytes { get; init; }
 
+    /// <summary>
+    /// Where to keep the weights as they stand in memory, so that the next start maps them instead of packing them again: <c>on</c> for a file beside the
+    /// model, or a file or folder; null for nowhere. It takes about as much disk as the model, is written at the first start, and anew
+    /// whenever it is damaged or the model or the options behind it have changed; see <see cref="Engine.LoadNotes"/>.
+    /// </summary>
+    public string? PackedCache { get; init; }
+
     internal void Validate()
     {
         Require(ThreadCount is null or (>= 1 and <= 1024), nameof(ThreadCount), "1 to 1024", ThreadCount);
         Require(ContextLength is null or (>= 1 and <= 1 << 24), nameof(ContextLength), "1 to 16777216", ContextLength);
         Require(MaxBatchRows is >= 64 and <= 1 << 16 && MaxBatchRows % 64 == 0, nameof(MaxBatchRows), "a multiple of 64 from 64 to 65536", MaxBatchRows);
         Require(MemoryLimitBytes is null or > 0, nameof(MemoryLimitBytes), "more than 0", MemoryLimitBytes);
+        Require(PackedCache is null || !string.IsNullOrWhiteSpace(PackedCache), nameof(PackedCache), "'on', a file or a folder", "an empty text");
         Require(Enum.IsDefined(Speculation), nameof(Speculation), "auto, prompt lookup or off", Speculation);
         Require(Enum.IsDefined(KvType), nameof(KvType), "f32, f16, bf16 or q8_0", KvType);
         Require(LoadAs is null || WeightFormat.CanEncode(LoadAs.Value), nameof(LoadAs), "a type that can be encoded, such as q8_0, q4_k, bf16 or f32", LoadAs);

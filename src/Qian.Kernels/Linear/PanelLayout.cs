@@ -22,6 +22,9 @@ internal enum DotKind
 /// </summary>
 internal readonly struct PanelLayout
 {
+    // Raised with every change of what a packed matrix looks like: stored copies of older ones are made anew.
+    public const int Version = 1;
+
     public const int PanelRows = 16;
     public const int GroupColumns = 32;
     public const int BlockGroups = 8;
