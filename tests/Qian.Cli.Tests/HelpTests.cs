@@ -16,7 +16,7 @@ public sealed class HelpTests
         { "bench", ["--model", "--threads", "--prefill", "--depth", "--batch", "--budget", "--quick", "--json", "--svg"] },
         { "plan", ["MODEL", "--type", "--context", "--parallel", "--kv", "--checkpoints", "--mtp", "--adapter", "--machine", "--json"] },
         { "pull", ["NAME", "--revision", "--context", "--json"] },
-        { "quantize", ["IN", "OUT", "--type", "--tensor", "--importance", "--calibrate", "--save-importance", "--mtp", "--dry-run", "--force", "--threads", "--json"] },
+        { "quantize", ["IN", "OUT", "--type", "--size", "--tensor", "--importance", "--calibrate", "--save-importance", "--mtp", "--dry-run", "--force", "--threads", "--json"] },
         { "quality", ["MODEL", "--text", "--chunk", "--save-logits", "--reference-logits", "--kv", "--exact", "--exact-reference", "--html", "--json"] },
         { "models", ["rm", "--json"] },
         { "tokenize", ["TEXT", "--model", "--control", "--decode", "--json"] },
