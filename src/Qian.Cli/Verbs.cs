@@ -19,6 +19,7 @@ internal static class Verbs
             VerifyVerb.Create(),
             TrainVerb.Create(),
             BenchVerb.Create(),
+            PlanVerb.Create(),
             AdapterVerb.Create(),
             SynthVerb.Create(),
             PullVerb.Create(),

@@ -49,7 +49,7 @@ internal static class ConversionPlan
         var tensor = new PlannedTensor(TensorNames.Gguf(role, layer), role, layer, sources, WeightType.F32);
         if (tensor.StaysFloat)
             return tensor;
-        WeightType type = request.Mix.TypeOf(role, layer, tensor.ColumnCount, config);
+        WeightType type = request.Types?.TryGetValue(tensor.Name, out WeightType chosen) == true ? chosen : request.Mix.TypeOf(role, layer, tensor.ColumnCount, config);
         foreach (TensorRule rule in request.Rules)
         {
             if (!rule.Matches(tensor.Name))

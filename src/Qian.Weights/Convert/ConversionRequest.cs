@@ -1,4 +1,5 @@
 using Qian.Inference;
+using Qian.Kernels;
 
 namespace Qian.Weights;
 
@@ -13,7 +14,10 @@ internal sealed record ConversionRequest
 
     public required QuantMix Mix { get; init; }
 
-    // Types that win over the mix; the first rule that matches counts.
+    // Types by tensor name that win over the mix: what a search for a size chose.
+    public IReadOnlyDictionary<string, WeightType>? Types { get; init; }
+
+    // Types that win over the mix and the search; the first rule that matches counts.
     public IReadOnlyList<TensorRule> Rules { get; init; } = [];
 
     // Which input columns matter, per tensor; null weighs all alike.
