@@ -20,6 +20,8 @@ internal sealed class ShapeCheckpoint : Checkpoint
 
     public override ModelConfig Config { get; }
 
+    public override IEnumerable<(string Path, ByteView Header)> Files => [];
+
     public override string? ChatTemplate => null;
 
     public override GenerationDefaults Generation { get; } = new([], null);
