@@ -1,3 +1,6 @@
+using System.Numerics;
+using System.Runtime.CompilerServices;
+
 namespace Qian.Kernels;
 
 /// <summary>32 columns of one row of a code-book type, as their fields: what packing takes from the file and <see cref="PanelRow"/> from the panel.</summary>
@@ -75,6 +78,7 @@ internal readonly unsafe struct Iq2XxsBook : IBook
 
     public static ushort Scale(byte* block) => *(ushort*)block;
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static BookGroup Read(byte* block, int group)
     {
         byte* part = block + 2 + 8 * group;
@@ -113,6 +117,7 @@ internal readonly unsafe struct Iq2XsBook : IBook
 
     public static ushort Scale(byte* block) => *(ushort*)block;
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static BookGroup Read(byte* block, int group)
     {
         ulong words = *(ulong*)(block + 2 + 8 * group);
@@ -151,6 +156,7 @@ internal readonly unsafe struct Iq2SBook : IBook
 
     public static ushort Scale(byte* block) => *(ushort*)block;
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static BookGroup Read(byte* block, int group)
     {
         ulong high = block[66 + group];
@@ -188,6 +194,7 @@ internal readonly unsafe struct Iq3XxsBook : IBook
 
     public static ushort Scale(byte* block) => *(ushort*)block;
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static BookGroup Read(byte* block, int group)
     {
         uint* indices = (uint*)(block + 2 + 8 * group);
@@ -228,6 +235,7 @@ internal readonly unsafe struct Iq3SBook : IBook
 
     public static ushort Scale(byte* block) => *(ushort*)block;
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static BookGroup Read(byte* block, int group)
     {
         uint* indices = (uint*)(block + 2 + 8 * group);
@@ -270,6 +278,7 @@ internal readonly unsafe struct Iq1SBook : IBook
     public static ushort Scale(byte* block) => *(ushort*)block;
 
     // The multiplier's fourth bit is the direction of the move.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static BookGroup Read(byte* block, int group)
     {
         ulong word = *(ushort*)(block + 34 + 2 * group);
@@ -311,6 +320,7 @@ internal readonly unsafe struct Iq1MBook : IBook
         return (ushort)(words >> 12 & 0xF | words >> 24 & 0xF0 | words >> 36 & 0xF00 | words >> 48 & 0xF000);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static BookGroup Read(byte* block, int group)
     {
         ulong words = *(ulong*)(block + 48);
@@ -329,6 +339,7 @@ internal readonly unsafe struct Iq1MBook : IBook
 internal static class BookFields
 {
     // Four bytes to four words.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static ulong Widen(uint bytes)
     {
         ulong words = (bytes | (ulong)bytes << 16) & 0x0000_ffff_0000_ffff;
@@ -336,6 +347,7 @@ internal static class BookFields
     }
 
     // Four bits to bit 8 of four words.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static ulong Ninths(int bits)
     {
         ulong b = (ulong)bits;
@@ -343,13 +355,14 @@ internal static class BookFields
     }
 
     // Four fields of seven signs to four of eight.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static uint EvenSigns(uint word)
     {
         uint signs = 0;
         for (int run = 0; run < 4; run++)
         {
             uint seven = word >> 7 * run & 127;
-            signs |= (seven | ((uint)System.Numerics.BitOperations.PopCount(seven) & 1) << 7) << 8 * run;
+            signs |= (seven | ((uint)BitOperations.PopCount(seven) & 1) << 7) << 8 * run;
         }
 
         return signs;

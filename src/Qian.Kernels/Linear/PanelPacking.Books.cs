@@ -74,6 +74,7 @@ internal static unsafe partial class PanelPacking
     }
 
     // The low bytes of four words.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static uint Bytes(ulong words)
     {
         words &= 0x00ff_00ff_00ff_00ff;
@@ -82,9 +83,11 @@ internal static unsafe partial class PanelPacking
     }
 
     // The lowest bits of four words.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static ulong Bits(ulong words) => words & 1 | words >> 15 & 2 | words >> 30 & 4 | words >> 45 & 8;
 
     // Bit 4 s + c to bit s of byte c.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static uint Spread(uint bits)
     {
         uint planes = 0;
@@ -94,6 +97,7 @@ internal static unsafe partial class PanelPacking
     }
 
     // Four bits into the free places.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static uint Free(uint signs, uint bits) => signs & ~FreeSigns | (bits & 1) << 25 | (bits & 2) << 26 | (bits & 4) << 27 | (bits & 8) << 28;
 }
 
@@ -102,15 +106,20 @@ internal static class BookHead
 {
     public const int NibblesAt = 32;
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static bool HasNibbles<T>() where T : struct, IBook => !(T.HasEvenSigns && T.IndexBits == 8);
 
     // Nibbles of two groups, or of the halves of one, share a byte.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static int MasksAt<T>() where T : struct, IBook => NibblesAt + (T.HasHalves ? 128 : HasNibbles<T>() ? 64 : 0);
 
     // Words per group.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static int MaskCount<T>() where T : struct, IBook => (T.HasEvenSigns ? 0 : (T.IndexBits - 8) * (T.IsShort ? 2 : 1)) + (T.HasDeltas ? 1 : 0);
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static int Bytes<T>() where T : struct, IBook => MasksAt<T>() + 8 * PanelLayout.BlockGroups * MaskCount<T>();
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static int GroupBytes<T>() where T : struct, IBook => (T.IsShort ? 2 : 1) * PanelLayout.StepBytes + (T.HasSigns ? PanelLayout.StepBytes : 0);
 }
