@@ -44,7 +44,7 @@ internal static class QuantizeVerb
                 throw new BadRequestException("--save-importance: there is nothing to save without --calibrate");
             // Refuses what can be refused before a long calibration.
             if (texts.Length > 0)
-                ModelConversion.Prepare(request).Dispose();
+                ModelConversion.Prepare(request with { ImportanceFollows = true }).Dispose();
             request = WithImportance(request, parsed.GetValue(importance), texts, parsed.GetValue(saveImportance), cancellation);
             Run(request, parsed.GetValue(dryRun), parsed.GetValue(json), cancellation);
             return Task.FromResult(Program.Done);

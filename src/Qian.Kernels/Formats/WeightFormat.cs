@@ -26,7 +26,7 @@ public static class WeightFormat
     /// <exception cref="ArgumentException">The type is not defined.</exception>
     public static bool IsQuantized(WeightType type) => Of(type).BlockValues > 1;
 
-    /// <summary>True for the types that <see cref="Encode"/> can write; the code-book types (IQ1, IQ2, IQ3) are only read.</summary>
+    /// <summary>True for the types that <see cref="Encode"/> can write; IQ1_S and IQ1_M are only read.</summary>
     /// <exception cref="ArgumentException">The type is not defined.</exception>
     public static bool CanEncode(WeightType type) => Of(type).LargestMagnitude > 0;
 
