@@ -31,7 +31,7 @@ internal sealed class IQ2_XXS() : QuantFormat(WeightType.IQ2_XXS, "IQ2_XXS", 256
         }
     }
 
-    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block)
+    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, bool fast, Span<byte> block)
     {
         Span<ushort> rows = stackalloc ushort[32];
         Span<byte> signs = stackalloc byte[32], multipliers = stackalloc byte[8];
@@ -76,7 +76,7 @@ internal sealed class IQ2_XS() : QuantFormat(WeightType.IQ2_XS, "IQ2_XS", 256, 7
         }
     }
 
-    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block)
+    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, bool fast, Span<byte> block)
     {
         Span<ushort> rows = stackalloc ushort[32];
         Span<byte> signs = stackalloc byte[32], multipliers = stackalloc byte[16];
@@ -116,7 +116,7 @@ internal sealed class IQ2_S() : QuantFormat(WeightType.IQ2_S, "IQ2_S", 256, 82)
         }
     }
 
-    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block)
+    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, bool fast, Span<byte> block)
     {
         Span<ushort> rows = stackalloc ushort[32];
         Span<byte> multipliers = stackalloc byte[16], signs = stackalloc byte[32];

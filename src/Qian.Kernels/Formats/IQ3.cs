@@ -36,7 +36,7 @@ internal sealed class IQ3_XXS() : QuantFormat(WeightType.IQ3_XXS, "IQ3_XXS", 256
         }
     }
 
-    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block)
+    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, bool fast, Span<byte> block)
     {
         Span<ushort> rows = stackalloc ushort[64];
         Span<byte> signs = stackalloc byte[32], multipliers = stackalloc byte[8];
@@ -86,7 +86,7 @@ internal sealed class IQ3_S() : QuantFormat(WeightType.IQ3_S, "IQ3_S", 256, 110)
         }
     }
 
-    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block)
+    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, bool fast, Span<byte> block)
     {
         Span<ushort> rows = stackalloc ushort[64];
         Span<byte> signs = stackalloc byte[32], multipliers = stackalloc byte[8];

@@ -22,6 +22,9 @@ internal sealed record ConversionRequest
     // The matrix is still to be collected: what needs one is not refused yet.
     public bool ImportanceFollows { get; init; }
 
+    // Encode without the search for the least error.
+    public bool Fast { get; init; }
+
     // The layer that predicts a token ahead goes along when the input has one.
     public bool KeepMtp { get; init; } = true;
 

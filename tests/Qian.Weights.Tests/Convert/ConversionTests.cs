@@ -222,6 +222,18 @@ public sealed class ConversionTests : IDisposable
     }
 
     [Fact]
+    public void AFastConversionIsOfTheSameTypesAndSomewhatLessExact()
+    {
+        string input = SynthModels.Write(_folder, "hf/"), searched = _folder.File("a.gguf"), fast = _folder.File("b.gguf");
+        ConversionResult first = SynthModels.Convert(SynthModels.Request(input, searched, "Q4_K_M"));
+        ConversionResult second = SynthModels.Convert(SynthModels.Request(input, fast, "Q4_K_M") with { Fast = true });
+        Assert.Equal(first.FileBytes, second.FileBytes);
+        float[] wanted = SynthModels.Values(input)["FfnUp 0 0"];
+        double error = RelativeError(wanted, SynthModels.Values(searched)["FfnUp 0 0"]);
+        Assert.InRange(RelativeError(wanted, SynthModels.Values(fast)["FfnUp 0 0"]), 1.01 * error, 1.2 * error);
+    }
+
+    [Fact]
     public void RulesWinOverTheMixAndTheFirstThatMatchesCounts()
     {
         string input = SynthModels.Write(_folder, "hf/"), output = _folder.File("m.gguf");
