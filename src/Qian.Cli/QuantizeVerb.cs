@@ -22,11 +22,12 @@ internal static class QuantizeVerb
         var saveImportance = new Option<string?>("--save-importance") { Description = "Keep the collected matrix (.gguf, or .dat for the older form)", HelpName = "FILE" };
         var mtp = new Option<string>("--mtp") { Description = "Keep or drop the layer that predicts a token ahead", DefaultValueFactory = _ => "keep", HelpName = "keep|drop" };
         mtp.AcceptOnlyFromAmong("keep", "drop");
+        var fast = new Option<bool>("--fast") { Description = "Encode without the search for the least error: K types ten times as fast, with up to a tenth more error" };
         var dryRun = new Option<bool>("--dry-run") { Description = "Show types and sizes, write no model" };
         var force = new Option<bool>("--force") { Description = "Replace what is already there" };
         var threads = new Option<int?>("--threads", "-t") { Description = "Threads that encode (default: one per processor)", HelpName = "N" };
         var json = new Option<bool>("--json") { Description = "Print the figures as JSON" };
-        var command = new Command("quantize", "Convert a model to another type or format") { input, output, type, size, rules, importance, calibrate, saveImportance, mtp, dryRun, force, threads, json };
+        var command = new Command("quantize", "Convert a model to another type or format") { input, output, type, size, rules, importance, calibrate, saveImportance, mtp, fast, dryRun, force, threads, json };
         command.SetAction((parsed, cancellation) =>
         {
             string path = parsed.GetValue(output)!;
@@ -35,6 +36,7 @@ internal static class QuantizeVerb
             {
                 Mix = QuantMix.Find(parsed.GetValue(type) ?? (request.ToFolder ? "BF16" : "Q4_K_M")),
                 Rules = [.. (parsed.GetValue(rules) ?? []).Select(TensorRule.Parse)],
+                Fast = parsed.GetValue(fast),
                 KeepMtp = parsed.GetValue(mtp) == "keep",
                 Overwrite = parsed.GetValue(force) || parsed.GetValue(dryRun),
             };
@@ -48,7 +50,7 @@ internal static class QuantizeVerb
                 throw new BadRequestException("--save-importance: there is nothing to save without --calibrate");
             // Refuses what can be refused before a long calibration.
             if (texts.Length > 0)
-                ModelConversion.Prepare(request).Dispose();
+                ModelConversion.Prepare(request with { ImportanceFollows = true }).Dispose();
             request = WithImportance(request, parsed.GetValue(importance), parsed.GetValue(importance) is null ? texts : [], parsed.GetValue(saveImportance), cancellation);
             if (parsed.GetValue(size) is { } wanted)
                 request = Sized(request, SizeTarget.Parse(wanted), texts, cancellation);
@@ -147,6 +149,7 @@ internal static class QuantizeVerb
         tensor_bytes = conversion.TensorBytes,
         bits_per_weight = conversion.BitsPerWeight,
         with_importance = request.Importance is not null,
+        fast = request.Fast,
         written = result is not null,
         bytes = result?.FileBytes,
         seconds = result?.Elapsed.TotalSeconds,

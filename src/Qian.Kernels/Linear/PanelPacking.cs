@@ -57,7 +57,7 @@ internal static unsafe partial class PanelPacking
                 sources[r] = r < rowCount ? rows + r * rowBytes + (long)block * blockBytes : zeros;
             byte* head = panel + (long)block * layout.HeadBlockBytes;
             byte* quants = panel + layout.HeadBytes + (long)block * PanelLayout.BlockGroups * layout.QuantGroupBytes;
-            PackBlock(layout.Type, sources, head, quants, layout.GroupsIn(block));
+            PackBlock(layout, sources, head, quants, layout.GroupsIn(block));
         }
     }
 

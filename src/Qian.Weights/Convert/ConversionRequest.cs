@@ -23,6 +23,12 @@ internal sealed record ConversionRequest
     // Which input columns matter, per tensor; null weighs all alike.
     public ImportanceMatrix? Importance { get; init; }
 
+    // The matrix is still to be collected: what needs one is not refused yet.
+    public bool ImportanceFollows { get; init; }
+
+    // Encode without the search for the least error.
+    public bool Fast { get; init; }
+
     // The layer that predicts a token ahead goes along when the input has one.
     public bool KeepMtp { get; init; } = true;
 
