@@ -89,12 +89,13 @@ internal static class CommandRun
     private static void End(Process process, string mark)
     {
         Quietly(() => process.Kill(entireProcessTree: true));
-        // Once more until none is left: one that was about to start another has done so.
-        for (int round = 0; round < 10 && OperatingSystem.IsLinux(); round++)
+        // Until none is left: one that was about to start another may have done so, and ending takes its time.
+        for (int round = 0; round < 100 && OperatingSystem.IsLinux(); round++)
         {
             int[] marked = Marked(Encoding.ASCII.GetBytes($"{Mark}={mark}"));
             if (marked.Length == 0)
                 break;
+            Thread.Sleep(round);
             foreach (int id in marked)
             {
                 Quietly(() =>

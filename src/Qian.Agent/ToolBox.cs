@@ -53,19 +53,6 @@ internal sealed class ToolBox
         return spelled;
     }
 
-    private static string Spell(JsonElement element)
-    {
-        try
-        {
-            return element.ValueKind == JsonValueKind.String ? element.GetString()! : element.GetRawText();
-        }
-        catch (InvalidOperationException)
-        {
-            // A string with half a character in it.
-            return element.GetRawText();
-        }
-    }
-
     // `asking` hears of a permission before the user is asked for it.
     public async Task<ToolResult> RunAsync(string name, IReadOnlyDictionary<string, string> arguments, Action<PermissionRequest> asking, CancellationToken cancellation)
     {
@@ -158,6 +145,19 @@ internal sealed class ToolBox
             throw new ToolException($"a command has 1 to {MostCommandCharacters} characters");
         await _permissions.RequireAsync(new PermissionRequest(PermissionKind.Run, command), call.Asking, cancellation).ConfigureAwait(false);
         return await CommandRun.RunAsync(command, _workspace.Root, _commandLimit, cancellation).ConfigureAwait(false);
+    }
+
+    private static string Spell(JsonElement element)
+    {
+        try
+        {
+            return element.ValueKind == JsonValueKind.String ? element.GetString()! : element.GetRawText();
+        }
+        catch (InvalidOperationException)
+        {
+            // A string with half a character in it.
+            return element.GetRawText();
+        }
     }
 
     // Of what is no text, none.

@@ -14,6 +14,7 @@ internal static class Verbs
             RunVerb.Create(),
             ChatVerb.Create(),
             ServeVerb.Create(),
+            CodeVerb.Create(),
             InspectVerb.Create(),
             VerifyVerb.Create(),
             TrainVerb.Create(),
