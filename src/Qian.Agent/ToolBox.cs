@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text.Json;
 using System.Text.RegularExpressions;
 using Microsoft.Extensions.AI;
+using Qian.Inference;
 
 namespace Qian.Agent;
 
@@ -28,10 +29,11 @@ internal sealed class ToolBox
     private readonly TimeSpan _commandLimit;
     private readonly Tool[] _tools;
 
-    public ToolBox(Workspace workspace, Permissions permissions, TimeSpan commandLimit)
+    // `names` picks some of the tools: a small model does better with few.
+    public ToolBox(Workspace workspace, Permissions permissions, TimeSpan commandLimit, IReadOnlyList<string>? names = null)
     {
         (_workspace, _permissions, _commandLimit) = (workspace, permissions, commandLimit);
-        _tools =
+        Tool[] all =
         [
             new("list_files", "List the files of the project.", [], (_, cancellation) => Task.FromResult(List(cancellation))),
             new("read_file", "Read a file.", ["path"], (call, _) => Task.FromResult(Read(call))),
@@ -40,6 +42,9 @@ internal sealed class ToolBox
             new("search_files", "Search the files of the project for a regular expression.", ["pattern"], (call, cancellation) => Task.FromResult(Search(call, cancellation))),
             new("run_command", "Run a command in the project folder.", ["command"], Run),
         ];
+        if (names?.FirstOrDefault(name => !all.Any(tool => tool.Name == name)) is { } unknown)
+            throw new BadRequestException($"no tool {Short(unknown)}; there are {string.Join(", ", all.Select(tool => tool.Name))}.");
+        _tools = [.. all.Where(tool => names is null || names.Contains(tool.Name))];
     }
 
     public IEnumerable<AITool> Declarations => _tools;

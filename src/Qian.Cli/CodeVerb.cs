@@ -17,6 +17,7 @@ internal static class CodeVerb
         var yes = new Option<bool>("--yes", "-y") { Description = "Allow everything: all writes in the folder and all commands" };
         var allowWrite = new Option<bool>("--allow-write") { Description = "Write files of the folder without asking" };
         var allowRun = new Option<string[]>("--allow-run") { Description = "Run commands of this form without asking (may be given several times): a star is any text that begins no further command, as in 'dotnet test*'", HelpName = "PATTERN" };
+        var tools = new Option<string?>("--tools") { Description = "Only these tools, separated by commas, of list_files, read_file, write_file, edit_file, search_files, run_command (default: all; a small model does better with few)", HelpName = "NAMES" };
         var maxSteps = new Option<int>("--max-steps") { Description = "Give up after this many replies", HelpName = "N", DefaultValueFactory = _ => 50 };
         var timeout = new Option<double>("--timeout") { Description = "Longest time of a command, in seconds", HelpName = "S", DefaultValueFactory = _ => 120 };
         var system = new Option<string?>("--system") { Description = "System message", HelpName = "TEXT" };
@@ -25,7 +26,7 @@ internal static class CodeVerb
         var temperature = new Option<float?>("--temperature") { Description = "0 is greedy", HelpName = "T" };
         var seed = new Option<long?>("--seed") { Description = "Same seed, same tokens", HelpName = "N" };
         var json = new Option<bool>("--json") { Description = "Print each event as a line of JSON; nobody is asked then" };
-        foreach (Option option in (Option[])[directory, yes, allowWrite, allowRun, maxSteps, timeout, system, noThink, maxTokens, temperature, seed, json])
+        foreach (Option option in (Option[])[directory, yes, allowWrite, allowRun, tools, maxSteps, timeout, system, noThink, maxTokens, temperature, seed, json])
             command.Add(option);
         command.SetAction(async (parsed, cancellation) =>
         {
@@ -44,6 +45,8 @@ internal static class CodeVerb
             var workspace = new Workspace(parsed.GetValue(directory)!);
             bool canAsk = !parsed.GetValue(json) && !Console.IsInputRedirected;
             var permissions = new Permissions { AllowAll = parsed.GetValue(yes), AllowWrite = parsed.GetValue(allowWrite), RunPatterns = parsed.GetValue(allowRun) ?? [], Ask = canAsk ? AgentPrinter.Ask : null };
+            string[]? names = parsed.GetValue(tools)?.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+            var box = new ToolBox(workspace, permissions, TimeSpan.FromSeconds(parsed.GetValue(timeout)), names);
             using Engine engine = model.Load(parsed, drafts: true, cancellation);
             Adapter? adapter = model.Adapter(parsed, engine);
             var options = new ChatOptions
@@ -56,7 +59,7 @@ internal static class CodeVerb
                 AdditionalProperties = new AdditionalPropertiesDictionary { ["enable_thinking"] = !parsed.GetValue(noThink) },
             };
             using var client = new QianChatClient(engine, keptSessions: 1);
-            var agent = new CodingAgent(client, new ToolBox(workspace, permissions, TimeSpan.FromSeconds(parsed.GetValue(timeout))), options, parsed.GetValue(maxSteps));
+            var agent = new CodingAgent(client, box, options, parsed.GetValue(maxSteps));
             agent.Happened += parsed.GetValue(json) ? AgentLines.Print : AgentPrinter.Print;
             if (text is not null)
                 return (await agent.RunAsync(text, cancellation)).IsDone ? Program.Done : Program.Failed;

@@ -9,12 +9,12 @@ internal sealed class Bench : IDisposable
     private readonly TempFolder _outer = new();
 
     // The folder of the workspace has a neighbour that nobody may touch.
-    public Bench(Permissions? permissions = null, double seconds = 30)
+    public Bench(Permissions? permissions = null, double seconds = 30, IReadOnlyList<string>? tools = null)
     {
         Directory.CreateDirectory(Folder);
         Directory.CreateDirectory(Path.Combine(_outer.Path, "project-2"));
         File.WriteAllText(Secret, "secret\n");
-        Tools = new ToolBox(new Workspace(Folder), permissions ?? new Permissions { AllowAll = true }, TimeSpan.FromSeconds(seconds));
+        Tools = new ToolBox(new Workspace(Folder), permissions ?? new Permissions { AllowAll = true }, TimeSpan.FromSeconds(seconds), tools);
     }
 
     public string Folder => Path.Combine(_outer.Path, "project");

@@ -14,7 +14,7 @@ public sealed class LongSessionTests
     [InlineData(true)]
     public async Task EveryTokenIsReadOnce(bool think)
     {
-        using Engine engine = Nano.Load();
+        using Engine engine = Embedded.Load();
         using var client = new QianChatClient(engine, keptSessions: 1);
         using var bench = new Bench();
         bench.Put("Totals.cs", "public static class Totals\n{\n    public static int SumAll(int[] numbers)\n    {\n        int total = 1;\n        for (int i = 0; i < numbers.Length; i++)\n        {\n            total += numbers[i];\n        }\n        return total;\n    }\n}\n");

@@ -8,7 +8,7 @@ public sealed class HelpTests
         { "run", ["PROMPT", "--model", "--threads", "--context", "--kv", "--exact", "--load-as", "--yarn", "--max-tokens", "--temperature", "--top-k", "--top-p", "--min-p", "--seed", "--stop", "--thinking-budget", "--draft", "--system <TEXT>", "--no-think", "--raw", "--tokens", "--stats", "--adapter"] },
         { "chat", ["--model", "--max-tokens", "--system <TEXT>", "--no-think", "--adapter"] },
         { "serve", ["--model", "--host", "--port", "--key", "--key-file", "--alias", "--parallel", "--queue", "--cors", "--max-tokens", "--max-body", "--drain"] },
-        { "code", ["TASK", "--model", "--directory", "--yes", "--allow-write", "--allow-run", "--max-steps", "--timeout", "--system", "--no-think", "--max-tokens", "--temperature", "--seed", "--json", "--adapter"] },
+        { "code", ["TASK", "--model", "--directory", "--yes", "--allow-write", "--allow-run", "--tools", "--max-steps", "--timeout", "--system", "--no-think", "--max-tokens", "--temperature", "--seed", "--json", "--adapter"] },
         { "inspect", ["PATH", "--tensors", "--context", "--kv", "--json"] },
         { "verify", ["PATH", "--kv", "--json"] },
         { "synth", ["OUT", "--like", "--type", "--layers", "--mtp", "--seed", "--tokenizer", "--vocab", "--force", "--json"] },

@@ -3,7 +3,7 @@ using Qian.Inference;
 namespace Qian.Agent.Tests;
 
 // The embedded model, on one thread.
-internal static class Nano
+internal static class Embedded
 {
     public static Engine Load() => Engine.Load(Folder(), new EngineOptions { ContextLength = 16_384, ThreadCount = 1 });
 
