@@ -10,7 +10,8 @@ public sealed class CodeTests : IDisposable
     private const string Request = "Run the tests, then fix what is wrong.";
 
     // Greedy, at once, with the tools that nano was trained with.
-    private static readonly string[] s_nano = ["--temperature", "0", "--no-think", "--max-tokens", "400", "--threads", "1", "--context", "4096", "--tools", "list_files,read_file,edit_file,run_command"];
+    private static readonly string[] s_nano = ["--temperature", "0", "--no-think", "--max-tokens", "400", "--threads", "1", "--context", "4096"];
+    private static readonly string[] s_tools = ["--tools", "list_files,read_file,edit_file,run_command"];
 
     private readonly TempFolder _folder = new();
 
@@ -25,7 +26,7 @@ public sealed class CodeTests : IDisposable
     [Fact]
     public async Task EventsAreLinesAndWhatIsNotPermittedIsRefusedAndTold()
     {
-        CliResult result = await CliProcess.Run(["code", Request, "-C", _folder.Path, "--json", "--max-steps", "4", .. s_nano]);
+        CliResult result = await CliProcess.Run(["code", Request, "-C", _folder.Path, "--json", "--max-steps", "4", .. s_nano, .. s_tools]);
         JsonElement[] events = [.. result.OutLines.Select(line => JsonDocument.Parse(line).RootElement)];
         Assert.Equal(Program.Failed, result.ExitCode);
         Assert.Equal([1, 2, 3, 4], events.Where(happened => Name(happened) == "step_ended").Select(happened => happened.GetProperty("step").GetInt32()));
@@ -49,7 +50,7 @@ public sealed class CodeTests : IDisposable
     [Fact]
     public async Task AnInterruptionEndsTheCommandAndTheProgram()
     {
-        using CliProcess process = CliProcess.Start(["code", Request, "-C", _folder.Path, "--allow-run", "make *", .. s_nano]);
+        using CliProcess process = CliProcess.Start(["code", Request, "-C", _folder.Path, "--allow-run", "make *", .. s_nano, .. s_tools]);
         await process.Noted("run_command make test");
         using var patience = new CancellationTokenSource(TimeSpan.FromMinutes(1));
         while (!File.Exists(_folder.File("pid")) || new FileInfo(_folder.File("pid")).Length == 0)
