@@ -200,7 +200,8 @@ internal sealed class ToolBox
 
     private sealed record Call(IReadOnlyDictionary<string, string> Arguments, Action<PermissionRequest> Asking)
     {
-        public string this[string name] => Arguments[name];
+        // Small models put a blank before a name now and then.
+        public string this[string name] => name == "path" ? Arguments[name].Trim() : Arguments[name];
     }
 
     // As the model sees it: all its parameters are texts, and all are required.

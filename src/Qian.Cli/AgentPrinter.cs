@@ -14,6 +14,9 @@ internal static class AgentPrinter
 
     private static bool s_midThought;
 
+    // The diff that the user has just said yes to is not shown again.
+    private static string s_shownDiff = "";
+
     public static void Print(AgentEvent happened)
     {
         switch (happened)
@@ -32,7 +35,9 @@ internal static class AgentPrinter
                 Terminal.Note(Coloured("36", $"{call.Tool} {Summary(call.Arguments)}".TrimEnd()));
                 break;
             case ToolAnswered answer when answer.Result.Diff.Length > 0:
-                PrintDiff(answer.Result.Diff);
+                if (answer.Result.Diff != s_shownDiff)
+                    PrintDiff(answer.Result.Diff);
+                s_shownDiff = "";
                 break;
             case ToolAnswered answer:
                 PrintResult(answer.Result);
@@ -41,6 +46,7 @@ internal static class AgentPrinter
                 EndLine();
                 if (request.Diff.Length > 0)
                     PrintDiff(request.Diff);
+                s_shownDiff = request.Diff;
                 break;
             case Finished { Outcome: var outcome }:
                 EndLine();

@@ -13,7 +13,7 @@ public sealed class RepairTests
     private static readonly int[] s_draws = [14, 12, 16, 0, 1, 2, 3, 4, 5, 6];
     private static readonly string[] s_tools = ["list_files", "read_file", "edit_file", "run_command"];
 
-    [Fact]
+    [MakeFact]
     public async Task NanoRepairsASeededBugOfItsHeldOutFamily()
     {
         using Engine engine = Embedded.Load();
