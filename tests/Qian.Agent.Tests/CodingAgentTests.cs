@@ -77,7 +77,7 @@ public sealed class CodingAgentTests
         using var bench = new Bench(tools: ["read_file", "list_files"]);
         Assert.Equal(["list_files", "read_file"], bench.Tools.Declarations.Select(tool => tool.Name));
         Assert.Contains("no tool write_file", (await bench.Use("write_file", ("path", "a.txt"), ("content", "b"))).Text, StringComparison.Ordinal);
-        Assert.Contains("no tool fly", Assert.Throws<Inference.BadRequestException>(() => new Bench(tools: ["fly"])).Message, StringComparison.Ordinal);
+        Assert.Contains("no tool fly", Assert.Throws<Inference.BadRequestException>(() => new ToolBox(new Workspace(bench.Folder), new Permissions(), TimeSpan.FromSeconds(1), ["fly"])).Message, StringComparison.Ordinal);
     }
 
     [Fact]
