@@ -15,6 +15,7 @@ internal static class Verbs
             ChatVerb.Create(),
             ServeVerb.Create(),
             KeysVerb.Create(),
+            CodeVerb.Create(),
             InspectVerb.Create(),
             VerifyVerb.Create(),
             TrainVerb.Create(),

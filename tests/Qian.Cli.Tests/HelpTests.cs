@@ -9,6 +9,7 @@ public sealed class HelpTests
         { "chat", ["--model", "--max-tokens", "--system <TEXT>", "--no-think", "--adapter"] },
         { "serve", ["--model", "--host", "--port", "--key", "--keys", "--tls-cert", "--tls-key", "--tls-password-file", "--adapter", "--alias", "--parallel", "--queue", "--cors", "--log", "--audit", "--audit-contents", "--max-tokens", "--max-body", "--drain"] },
         { "keys", ["add", "list", "rm"] },
+        { "code", ["TASK", "--model", "--directory", "--yes", "--allow-write", "--allow-run", "--tools", "--max-steps", "--timeout", "--system", "--no-think", "--max-tokens", "--temperature", "--seed", "--json", "--adapter"] },
         { "inspect", ["PATH", "--tensors", "--context", "--kv", "--json"] },
         { "verify", ["PATH", "--kv", "--every-row", "--file-only", "--json"] },
         { "synth", ["OUT", "--like", "--type", "--layers", "--mtp", "--seed", "--tokenizer", "--vocab", "--force", "--json"] },
