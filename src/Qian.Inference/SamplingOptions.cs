@@ -70,6 +70,9 @@ public sealed record SamplingOptions
     /// <summary>Thinking tokens after which thinking is closed with a short sentence and the answer begins. Not set: no limit.</summary>
     public int? ThinkingBudget { get; init; }
 
+    /// <summary>What the reply must look like, after its thinking. Not set: anything.</summary>
+    public OutputConstraint? Constraint { get; init; }
+
     /// <summary>Generate on past the model's end of text. Default false.</summary>
     public bool? IgnoreEos { get; init; }
 
@@ -126,6 +129,7 @@ public sealed record SamplingOptions
         StopTokenIds = StopTokenIds ?? lower.StopTokenIds,
         LogProbs = LogProbs ?? lower.LogProbs,
         ThinkingBudget = ThinkingBudget ?? lower.ThinkingBudget,
+        Constraint = Constraint ?? lower.Constraint,
         IgnoreEos = IgnoreEos ?? lower.IgnoreEos,
     };
 
