@@ -79,6 +79,15 @@ public sealed class OutputConstraint
         return Checked(new OutputConstraint("grammar " + grammar, () => GrammarReader.Read(grammar)));
     }
 
+    // One of some texts.
+    internal static OutputConstraint Choice(IReadOnlyList<string> texts)
+    {
+        string key = JsonSerializer.Serialize(texts);
+        ConstraintLimits.CheckText(key, "choice");
+        Term[] literals = [.. texts.Select(text => new Term.Literal(text))];
+        return new OutputConstraint("choice " + key, () => new Grammar(Term.AnyOf(literals), 1));
+    }
+
     // A reply that may or must call tools: calls keep to the template's form; what is not a call keeps to `format`, or is free text.
     internal static OutputConstraint ForCalls(IReadOnlyList<CallableTool> tools, bool mustCall, bool severalCalls, OutputConstraint? format)
     {

@@ -50,7 +50,7 @@ internal sealed class CharacterSyntax
     {
         int index = Math.Min(at ?? At, _text.Length);
         int line = 1 + _text.AsSpan(0, index).Count('\n');
-        return new BadRequestException(FormattableString.Invariant($"{What}, line {line}, character {index - _text.AsSpan(0, index).LastIndexOf('\n')}: {problem}."));
+        return new BadRequestException(FormattableString.Invariant($"{What}: {problem} (line {line}, character {index - _text.AsSpan(0, index).LastIndexOf('\n')})."));
     }
 
     // After '{': "m}", "m,}", "m,n}" or ",n}". False, and nothing taken, when that is not what follows.
