@@ -54,12 +54,13 @@ internal sealed class NumberTerm
         var down = new Range(Bound.Of(high is { Value: < 0 } ? high.Value.Negated : new Limit(0, true)), Bound.Of(low?.Negated));
         term._states.Add((default, default));
         if (high is not { Value: < 0 })
-            term.AddFirstDigits(0, up);
+            term.AddFirstDigits(0, up, isNegative: false);
         if (low is not { Value: >= 0 })
         {
+            int behindSign = term._states.Count;
             term._states.Add((default, default));
-            term._edges.Add(new Term.Edge(0, (byte)'-', (byte)'-', 1));
-            term.AddFirstDigits(1, down);
+            term._edges.Add(new Term.Edge(0, (byte)'-', (byte)'-', behindSign));
+            term.AddFirstDigits(behindSign, down, isNegative: true);
         }
 
         for (int state = 0; state < term._states.Count; state++)
@@ -71,11 +72,11 @@ internal sealed class NumberTerm
         return new Term.Graph(term._states.Count, term._edges, term._accepting);
     }
 
-    private void AddFirstDigits(int from, Range range)
+    private void AddFirstDigits(int from, Range range, bool isNegative)
     {
         for (int digit = 0; digit <= 9; digit++)
         {
-            var start = new Digits(range.IsNegative(from), digit == 0 ? Phase.Zero : Phase.Whole, 0, 0, 0, 0);
+            var start = new Digits(isNegative, digit == 0 ? Phase.Zero : Phase.Whole, 0, 0, 0, 0);
             AddEdge(from, digit, Read(start, range, digit, start.Phase), range);
         }
     }
@@ -201,11 +202,7 @@ internal sealed class NumberTerm
         }
     }
 
-    private readonly record struct Range(Bound? Low, Bound? High)
-    {
-        // Of the two first states: the one behind the minus sign.
-        public bool IsNegative(int from) => from == 1;
-    }
+    private readonly record struct Range(Bound? Low, Bound? High);
 
     // Low and High: how the digits so far compare with the bound's. Count: digits of the phase; at least 1 in every state that was read.
     private readonly record struct Digits(bool IsNegative, Phase Phase, int Count, int Low, int High, int Remainder);
