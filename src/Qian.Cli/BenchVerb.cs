@@ -19,21 +19,23 @@ internal static class BenchVerb
         var prefill = new Option<int[]?>("--prefill") { Description = "Prompt lengths to measure (default 128 512 2048; 0 for none)", HelpName = "N", AllowMultipleArgumentsPerToken = true };
         var depth = new Option<int[]?>("--depth") { Description = "Tokens of context to decode at (default 0 4096 32768); contexts are filled with seeded values", HelpName = "N", AllowMultipleArgumentsPerToken = true };
         var batch = new Option<int[]?>("--batch") { Description = "Sequences that decode together (default 1 2 4 8)", HelpName = "N", AllowMultipleArgumentsPerToken = true };
+        var drafts = new Option<int[]?>("--drafts") { Description = "Tokens that the MTP head guesses per pass, 0.8, 0.7, 0.6 of them taken as right (default 1 2 3 where the model has one; 0 for none)", HelpName = "N", AllowMultipleArgumentsPerToken = true };
         var budget = new Option<double>("--budget") { Description = "Seconds of measuring; what would take longer is left out and named", HelpName = "SECONDS", DefaultValueFactory = _ => defaults.BudgetSeconds };
         var quick = new Option<bool>("--quick") { Description = "Short windows, prefill 128, depths 0 and 1024, batches 1 and 4: a look, not a measurement" };
         var json = new Option<bool>("--json") { Description = "Print the results as JSON" };
         var svg = new Option<string?>("--svg") { Description = "Write a chart of the shares as SVG", HelpName = "FILE" };
-        foreach (Option option in (Option[])[prefill, depth, batch, budget, quick, json, svg])
+        foreach (Option option in (Option[])[prefill, depth, batch, drafts, budget, quick, json, svg])
             command.Add(option);
         command.SetAction((parsed, cancellation) =>
         {
             bool isQuick = parsed.GetValue(quick);
-            BenchRequest request = isQuick ? new BenchRequest { PrefillCounts = [128], Depths = [0, 1024], Batches = [1, 4], Quick = true } : defaults;
+            BenchRequest request = isQuick ? new BenchRequest { PrefillCounts = [128], Depths = [0, 1024], Batches = [1, 4], DraftCounts = [3], Quick = true } : defaults;
             request = request with
             {
                 PrefillCounts = parsed.GetValue(prefill) is { Length: > 0 } counts ? [.. counts.Where(count => count != 0)] : request.PrefillCounts,
                 Depths = parsed.GetValue(depth) is { Length: > 0 } depths ? depths : request.Depths,
                 Batches = parsed.GetValue(batch) is { Length: > 0 } batches ? batches : request.Batches,
+                DraftCounts = parsed.GetValue(drafts) is { Length: > 0 } guesses ? [.. guesses.Where(count => count != 0)] : request.DraftCounts,
                 BudgetSeconds = parsed.GetValue(budget),
             };
             return Task.FromResult(Run(model.Path(parsed), model.Engine(parsed), request, parsed.GetValue(json), parsed.GetValue(svg), cancellation));

@@ -34,7 +34,7 @@ internal static class ChatVerb
         command.SetAction(async (parsed, cancellation) =>
         {
             SamplingOptions options = sampling.Options(parsed);
-            using Engine engine = model.Load(parsed, cancellation);
+            using Engine engine = model.Load(parsed, options.DraftTokens != 0, cancellation);
             Adapter? adapter = model.Adapter(parsed, engine);
             using var talk = new Talk(engine, options, new ChatSettings { System = parsed.GetValue(system), Think = !parsed.GetValue(noThink), Adapter = adapter });
             // Without a tokenizer there is nothing to talk with: said now, not after the first message.
@@ -52,8 +52,9 @@ internal static class ChatVerb
 
         public async Task<int> Run(CancellationToken quit)
         {
-            while (!quit.IsCancellationRequested)
+            while (true)
             {
+                quit.ThrowIfCancellationRequested();
                 // On a thread of its own: Ctrl-C must end a prompt that nobody answers.
                 string? line = await Task.Run(ReadMessage, CancellationToken.None).WaitAsync(quit);
                 if (line is null)
@@ -76,8 +77,6 @@ internal static class ChatVerb
                     Terminal.Note(error.Message);
                 }
             }
-
-            return Program.Interrupted;
         }
 
         public void Dispose() => _session.Dispose();

@@ -20,6 +20,7 @@ internal static class FlagNames
         [nameof(SamplingOptions.RepetitionPenalty)] = "--repetition-penalty",
         [nameof(SamplingOptions.StopStrings)] = "--stop",
         [nameof(SamplingOptions.ThinkingBudget)] = "--thinking-budget",
+        [nameof(SamplingOptions.DraftTokens)] = "--draft",
         [nameof(EngineOptions.ThreadCount)] = "--threads",
         [nameof(EngineOptions.ContextLength)] = "--context",
         [nameof(EngineOptions.LoadAs)] = "--load-as",

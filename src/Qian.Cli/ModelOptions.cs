@@ -55,7 +55,9 @@ internal sealed class ModelOptions
         return options;
     }
 
-    public Engine Load(ParseResult parsed, CancellationToken cancellation) => Load(Path(parsed), Engine(parsed), cancellation);
+    // Without drafts nothing is loaded for them.
+    public Engine Load(ParseResult parsed, bool drafts, CancellationToken cancellation) =>
+        Load(Path(parsed), Engine(parsed) with { Speculation = drafts ? Speculation.Auto : Speculation.Off }, cancellation);
 
     public Adapter? Adapter(ParseResult parsed, Engine engine) => parsed.GetValue(_adapter) is { } path ? engine.LoadAdapter(path) : null;
 

@@ -21,6 +21,8 @@ internal sealed class RunReport(long start, bool isJson)
     private long _first;
     private long _last;
     private int _tokenCount;
+    private long _draftedCount;
+    private long _acceptedCount;
 
     public int PromptTokens { get; set; }
 
@@ -33,6 +35,9 @@ internal sealed class RunReport(long start, bool isJson)
             _first = _last;
         _tokenCount += count;
     }
+
+    // Of the whole reply so far.
+    public void Drafts(long draftedCount, long acceptedCount) => (_draftedCount, _acceptedCount) = (draftedCount, acceptedCount);
 
     public void Id(int id)
     {
@@ -85,6 +90,8 @@ internal sealed class RunReport(long start, bool isJson)
             Terminal.Note(FormattableString.Invariant($"prefill {PromptTokens} tokens in {PrefillSeconds:0.00} s, {PromptTokens / Math.Max(PrefillSeconds, 1e-9):0.00} tokens/s"));
         if (_tokenCount > 1)
             Terminal.Note(FormattableString.Invariant($"decode {_tokenCount} tokens, {DecodeRate:0.00} tokens/s"));
+        if (_draftedCount > 0)
+            Terminal.Note(FormattableString.Invariant($"drafts {_draftedCount} tokens guessed ahead, {_acceptedCount} of them right ({100.0 * _acceptedCount / _draftedCount:0} %)"));
         Terminal.Note($"memory: planned {MemoryPlan.Format(engine.Memory.TotalBytes(engine.ContextLength))} for {engine.ContextLength} tokens of context; native now {MemoryPlan.Format(NativeBuffer.AllocatedBytes)}; peak of the process {MemoryPlan.Format(PeakBytes())}");
     }
 
@@ -97,6 +104,8 @@ internal sealed class RunReport(long start, bool isJson)
             finish = _finish?.ToString().ToLowerInvariant(),
             prompt_tokens = PromptTokens,
             output_tokens = _tokenCount,
+            drafted_tokens = _draftedCount,
+            accepted_tokens = _acceptedCount,
             load_seconds = LoadSeconds,
             prefill_seconds = PrefillSeconds,
             decode_tokens_per_second = _tokenCount > 1 ? DecodeRate : (double?)null,

@@ -32,7 +32,7 @@ internal static class RunVerb
             string text = ids is null ? ReadPrompt(parsed.GetValue(prompt), cancellation) : "";
             int[]? promptIds = ids is null ? null : SamplingFlags.ParseIds(ids, "--tokens");
             long start = Stopwatch.GetTimestamp();
-            using Engine engine = model.Load(parsed, cancellation);
+            using Engine engine = model.Load(parsed, options.DraftTokens != 0, cancellation);
             Adapter? adapter = model.Adapter(parsed, engine);
             var report = new RunReport(start, parsed.GetValue(json));
             if (promptIds is not null)
@@ -65,6 +65,7 @@ internal static class RunVerb
                 {
                     progress.Dispose();
                     report.Token();
+                    report.Drafts(token.DraftedCount, token.AcceptedCount);
                     if (printIds)
                         report.Id(token.Id);
                     else
@@ -88,7 +89,12 @@ internal static class RunVerb
             {
                 progress.Dispose();
                 report.Token(delta.TokenCount);
-                report.PromptTokens = delta.Usage?.PromptTokens ?? report.PromptTokens;
+                if (delta.Usage is { } usage)
+                {
+                    report.PromptTokens = usage.PromptTokens;
+                    report.Drafts(usage.DraftedTokens, usage.AcceptedTokens);
+                }
+
                 report.Reasoning(delta.Reasoning);
                 report.Text(delta.Text);
                 if (delta.Finish is { } finish)

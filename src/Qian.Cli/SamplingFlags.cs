@@ -19,9 +19,11 @@ internal sealed class SamplingFlags
     private readonly Option<string[]> _stop = new("--stop") { HelpName = "TEXT", Description = "End at this text (may be given several times)" };
     private readonly Option<int?> _thinkingBudget = new("--thinking-budget") { HelpName = "N", Description = "Close the thinking after this many tokens" };
 
+    private readonly Option<string> _draft = new("--draft") { HelpName = "auto|off|N", Description = "Guess tokens ahead and verify them together: N per pass, or as many as pay; changes the speed, never the tokens", DefaultValueFactory = _ => "auto" };
+
     public SamplingFlags(Command command)
     {
-        foreach (Option option in (Option[])[_maxTokens, _temperature, _topK, _topP, _minP, _presence, _frequency, _repetition, _seed, _stop, _thinkingBudget])
+        foreach (Option option in (Option[])[_maxTokens, _temperature, _topK, _topP, _minP, _presence, _frequency, _repetition, _seed, _stop, _thinkingBudget, _draft])
             command.Add(option);
     }
 
@@ -40,6 +42,7 @@ internal sealed class SamplingFlags
             Seed = parsed.GetValue(_seed),
             StopStrings = parsed.GetValue(_stop) is { Length: > 0 } stops ? stops : null,
             ThinkingBudget = parsed.GetValue(_thinkingBudget),
+            DraftTokens = DraftTokens(parsed.GetValue(_draft)!),
         };
         try
         {
@@ -52,6 +55,14 @@ internal sealed class SamplingFlags
 
         return options;
     }
+
+    private static int? DraftTokens(string text) => text.ToLowerInvariant() switch
+    {
+        "auto" => null,
+        "off" => 0,
+        var number when int.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out int count) => count,
+        _ => throw new BadRequestException($"--draft: expected auto, off or a number of tokens, found '{text}'."),
+    };
 
     // `source` is what a refusal names.
     public static int[] ParseIds(string text, string source)

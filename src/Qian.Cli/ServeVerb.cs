@@ -47,7 +47,7 @@ internal static class ServeVerb
             };
             // Before minutes of loading.
             Check(options);
-            using Engine engine = model.Load(parsed, cancellation);
+            using Engine engine = model.Load(parsed, drafts: true, cancellation);
             await using QianServer server = await Start(engine, options, cancellation);
             Terminal.Note($"serving {options.ModelName} at {server.Address.GetLeftPart(UriPartial.Authority)} (Ctrl-C stops)");
             await Task.Delay(Timeout.Infinite, cancellation).ContinueWith(static _ => { }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);

@@ -161,7 +161,7 @@ public sealed class ChatSession : IDisposable
         ChatDelta last = reply.End(isCut);
         _messages.Add(reply.Message());
         Cover(reply, promptText, promptCount, isCut);
-        yield return last with { Finish = finish, Usage = new ChatUsage(promptCount, cachedCount, reply.TokenCount, reply.ReasoningTokenCount) };
+        yield return last with { Finish = finish, Usage = new ChatUsage(promptCount, cachedCount, reply.TokenCount, reply.ReasoningTokenCount, reply.DraftedCount, reply.AcceptedCount) };
     }
 
     // Somebody has read what came until then, and the next message may speak of it. When nothing came, the state stands for the

@@ -52,4 +52,6 @@ public readonly record struct ChatDelta(string Text, string Reasoning, IReadOnly
 /// <param name="CachedTokens">Of it, tokens whose state was kept from before.</param>
 /// <param name="OutputTokens">Generated.</param>
 /// <param name="ReasoningTokens">Of them, thinking.</param>
-public sealed record ChatUsage(int PromptTokens, int CachedTokens, int OutputTokens, int ReasoningTokens);
+/// <param name="DraftedTokens">Guessed ahead and verified, several in a pass.</param>
+/// <param name="AcceptedTokens">Of those, right, and so part of the output.</param>
+public sealed record ChatUsage(int PromptTokens, int CachedTokens, int OutputTokens, int ReasoningTokens, long DraftedTokens = 0, long AcceptedTokens = 0);

@@ -14,8 +14,12 @@ namespace Qian.Inference;
 /// </summary>
 public sealed class Engine : IDisposable
 {
+    private const int UsualContext = 32768;
+    private const int UsualReply = 8192;
+
     private readonly LoadedModel _model;
     private readonly Scheduler _scheduler;
+    private readonly Speculator? _speculator;
     private readonly Tokenizer? _tokenizer;
     private readonly VocabularyMask _vocabulary;
     private readonly SamplingScratch _samplingScratch;
@@ -35,7 +39,8 @@ public sealed class Engine : IDisposable
         _vocabulary = VocabularyOf(tokenizer, Config.VocabularySize);
         _samplingScratch = new SamplingScratch(Config.VocabularySize);
         _constraints = tokenizer is null ? null : new ConstraintShelf(tokenizer, Config.VocabularySize);
-        _scheduler = new Scheduler(model.Network, Config.VocabularySize);
+        _speculator = options.Speculation == Speculation.Off ? null : new Speculator(model.Network, _vocabulary);
+        _scheduler = new Scheduler(model.Network, Config.VocabularySize, _speculator);
         _template = new Lazy<ChatTemplate>(() => model.Checkpoint.ChatTemplate is { } source ? ChatTemplate.Compile(source) : ChatTemplate.Default);
     }
 
@@ -84,6 +89,7 @@ public sealed class Engine : IDisposable
         Tokenizer? tokenizer;
         try
         {
+            options = WithDrafting(options, checkpoint);
             memory = MemoryEstimate.For(checkpoint, options, LayerRange.All(checkpoint.Config));
             contextLength = MemoryEstimate.ChooseContext(memory, checkpoint.Config, options);
             tokenizer = checkpoint.LoadTokenizer() is { } spec ? new Tokenizer(spec) : null;
@@ -178,7 +184,8 @@ public sealed class Engine : IDisposable
         var sampler = new Sampler(options, _vocabulary, ContextLength + 1, _samplingScratch, DryBreakers(options));
         sampler.Begin(timeline.AllTokens);
         var picker = new TokenPicker(options, sampler, _tokenizer, ThinkingBudgetOf(options, insideThinking), NewConstraint(options, insideThinking), EndIds, ContextLength);
-        return new Generation(timeline, cancellation, picker);
+        DraftSlot? drafts = options.DraftTokens == 0 ? null : _speculator?.NewSlot(options.DraftTokens, ExpectedLength(timeline, options));
+        return new Generation(timeline, cancellation, picker, drafts);
     }
 
     // Null when no adapter of that name is loaded.
@@ -215,6 +222,21 @@ public sealed class Engine : IDisposable
             return null;
         }
     }
+
+    // The MTP head comes along for drafting where it fits beside a context of the length that was asked for.
+    private static EngineOptions WithDrafting(EngineOptions options, Checkpoint checkpoint)
+    {
+        if (options.Speculation != Speculation.Auto || options.LoadMtp || checkpoint.Config.MtpLayerCount == 0)
+            return options;
+        EngineOptions drafting = options with { LoadMtp = true };
+        MemoryPlan plan = MemoryEstimate.For(checkpoint, drafting, LayerRange.All(checkpoint.Config));
+        int context = options.ContextLength ?? Math.Min(checkpoint.Config.ContextLength, UsualContext);
+        return plan.TotalBytes(context) <= plan.AvailableBytes ? drafting : options;
+    }
+
+    // Room to look for repetitions in, without growing while a reply is written; a longer one grows it.
+    private int ExpectedLength(Timeline timeline, SamplingOptions options) =>
+        (int)Math.Min(ContextLength, timeline.TotalCount + (long)Math.Min(options.MaxTokens ?? UsualReply, UsualReply));
 
     private ThinkingBudget? ThinkingBudgetOf(SamplingOptions options, bool insideThinking)
     {

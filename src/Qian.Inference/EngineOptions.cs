@@ -2,6 +2,19 @@ using Qian.Kernels;
 
 namespace Qian.Inference;
 
+/// <summary>Where drafts come from: tokens that are guessed, then verified several in one pass.</summary>
+public enum Speculation
+{
+    /// <summary>From the checkpoint's MTP head, when it has one and memory allows, and from repetitions in the context.</summary>
+    Auto,
+
+    /// <summary>From repetitions in the context only; the MTP head is not loaded for it.</summary>
+    PromptLookup,
+
+    /// <summary>No drafts: one token per pass and sequence, and no memory set aside for more.</summary>
+    Off,
+}
+
 /// <summary>How to run a model. What to run is in the file; what to ask for is in <see cref="SamplingOptions"/>.</summary>
 public sealed record EngineOptions
 {
@@ -29,6 +42,12 @@ public sealed record EngineOptions
     /// <summary>Position scaling in place of the file's.</summary>
     public YarnScaling? Yarn { get; init; }
 
+    /// <summary>
+    /// Whether later tokens are guessed and verified several at a time. It never changes what is generated, only when; how far
+    /// ahead is decided live from what the guesses bring and cost. <see cref="SamplingOptions.DraftTokens"/> decides per request.
+    /// </summary>
+    public Speculation Speculation { get; init; } = Speculation.Auto;
+
     /// <summary>Loads the MTP head when the checkpoint has one.</summary>
     public bool LoadMtp { get; init; }
 
@@ -44,6 +63,7 @@ public sealed record EngineOptions
         Require(ContextLength is null or (>= 1 and <= 1 << 24), nameof(ContextLength), "1 to 16777216", ContextLength);
         Require(MaxBatchRows is >= 64 and <= 1 << 16 && MaxBatchRows % 64 == 0, nameof(MaxBatchRows), "a multiple of 64 from 64 to 65536", MaxBatchRows);
         Require(MemoryLimitBytes is null or > 0, nameof(MemoryLimitBytes), "more than 0", MemoryLimitBytes);
+        Require(Enum.IsDefined(Speculation), nameof(Speculation), "auto, prompt lookup or off", Speculation);
         Require(Enum.IsDefined(KvType), nameof(KvType), "f32, f16, bf16 or q8_0", KvType);
         Require(LoadAs is null || WeightFormat.CanEncode(LoadAs.Value), nameof(LoadAs), "a type that can be encoded, such as q8_0, q4_k, bf16 or f32", LoadAs);
         if (Yarn is { } yarn)

@@ -19,7 +19,10 @@ public enum FinishReason
 /// <param name="Finish">Set on the last token of a reply.</param>
 /// <param name="LogProbability">Natural log of the model's probability of this token, when log-probabilities were asked for.</param>
 /// <param name="Alternatives">The most probable tokens at this place, best first, when asked for.</param>
-public readonly record struct GeneratedToken(int Id, string Text, FinishReason? Finish, float? LogProbability = null, IReadOnlyList<TokenLogProbability>? Alternatives = null);
+/// <param name="DraftedCount">Tokens of this reply that were guessed ahead and verified so far.</param>
+/// <param name="AcceptedCount">Of them, those that were right.</param>
+public readonly record struct GeneratedToken(
+    int Id, string Text, FinishReason? Finish, float? LogProbability = null, IReadOnlyList<TokenLogProbability>? Alternatives = null, long DraftedCount = 0, long AcceptedCount = 0);
 
 /// <summary>A token and the natural log of its probability.</summary>
 public readonly record struct TokenLogProbability(int Id, float LogProbability);

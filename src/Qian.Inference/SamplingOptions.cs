@@ -1,3 +1,5 @@
+using Qian.Inference.Runtime;
+
 namespace Qian.Inference;
 
 // How one request picks its tokens. Every field may be null, "not set", so that a request, the preset of the checkpoint,
@@ -73,6 +75,12 @@ public sealed record SamplingOptions
     /// <summary>What the reply must look like, after its thinking. Not set: anything.</summary>
     public OutputConstraint? Constraint { get; init; }
 
+    /// <summary>
+    /// Tokens to guess ahead per pass, 0 to 15; 0 guesses none. Not set: chosen live from what guessing brings and costs. It
+    /// changes the speed, never the tokens.
+    /// </summary>
+    public int? DraftTokens { get; init; }
+
     /// <summary>Generate on past the model's end of text. Default false.</summary>
     public bool? IgnoreEos { get; init; }
 
@@ -130,6 +138,7 @@ public sealed record SamplingOptions
         LogProbs = LogProbs ?? lower.LogProbs,
         ThinkingBudget = ThinkingBudget ?? lower.ThinkingBudget,
         Constraint = Constraint ?? lower.Constraint,
+        DraftTokens = DraftTokens ?? lower.DraftTokens,
         IgnoreEos = IgnoreEos ?? lower.IgnoreEos,
     };
 
@@ -148,6 +157,7 @@ public sealed record SamplingOptions
         Require(nameof(MaxTokens), MaxTokens, 1, int.MaxValue);
         Require(nameof(LogProbs), LogProbs, 0, MaxLogProbs);
         Require(nameof(ThinkingBudget), ThinkingBudget, 0, int.MaxValue);
+        Require(nameof(DraftTokens), DraftTokens, 0, DraftSlot.MaxDepth);
         Dry?.Validate();
         foreach ((int tokenId, float bias) in LogitBias ?? new Dictionary<int, float>())
         {

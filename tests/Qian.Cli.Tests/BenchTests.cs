@@ -63,7 +63,21 @@ public sealed class BenchTests : IDisposable
         Assert.All(leftOut, line => Assert.Contains("--budget", line.GetString(), StringComparison.Ordinal));
     }
 
+    [Fact]
+    public async Task DraftsAreMeasuredWhereTheModelHasAHead()
+    {
+        CliResult result = await CliProcess.RunWith(null, ("TMPDIR", _folder), ["bench", "-m", GoldenFolders.MtpTiny, "--quick", "--json", "--depth", "0", "--batch", "1", "--prefill", "0", "--drafts", "1", "3"]);
+        Assert.Equal((0, ""), (result.ExitCode, result.Error));
+        using JsonDocument json = JsonDocument.Parse(result.Out);
+        JsonElement[] points = [.. json.RootElement.GetProperty("points").EnumerateArray()];
+        Assert.Equal(["decode at 0", "decode at 64, drafts 1", "decode at 64, drafts 3"], points.Select(point => point.GetProperty("name").GetString()));
+        // 1 + 0.8 + 0.8 x 0.7 + 0.8 x 0.7 x 0.6 tokens per pass.
+        Assert.Equal(2.696, points[2].GetProperty("tokens_per_s").GetDouble() * points[2].GetProperty("ms_per_pass").GetDouble() / 1000, 1e-6);
+        Assert.True(points[2].GetProperty("gmac_per_s").GetDouble() > 0);
+    }
+
     [Theory]
+    [InlineData("--drafts", "4")]
     [InlineData("--depth", "-1")]
     [InlineData("--batch", "65")]
     [InlineData("--prefill", "-5")]

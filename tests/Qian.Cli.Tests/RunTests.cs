@@ -75,6 +75,17 @@ public sealed class RunTests(TinyModel model) : IClassFixture<TinyModel>
     }
 
     [Fact]
+    public async Task DraftsChangeNoTokenAndAreCounted()
+    {
+        // A prompt that repeats itself always has something to guess from.
+        string[] arguments = ["--tokens", string.Join(' ', Enumerable.Range(0, 60).Select(i => i % 3)), "-n", "30", "--temperature", "0", "--repetition-penalty", "0.05", "--stats", "--draft"];
+        CliResult off = await Run([.. arguments, "off"]), four = await Run([.. arguments, "4"]), auto = await Run([.. arguments, "auto"]);
+        Assert.Equal((0, off.Out, off.Out), (off.ExitCode, four.Out, auto.Out));
+        Assert.DoesNotContain("guessed ahead", off.Error, StringComparison.Ordinal);
+        Assert.Contains("tokens guessed ahead", four.Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task FiguresGoToTheNotes()
     {
         CliResult result = await Run("--tokens", "1 2 3", "-n", "4", "--stats", "--exact", "--kv", "F32", "-t", "1", "-c", "256");

@@ -17,6 +17,8 @@ public sealed class UsageErrorTests(TinyModel model) : IClassFixture<TinyModel>
         { "--max-tokens: expected an integer of 1 or more, found 0.", ["run", "hi", "-m", "MODEL", "-n", "0"] },
         { "--max-tokens: expected an integer, found 'many'.", ["chat", "-m", "MODEL", "-n", "many"] },
         { "--stop: expected a string that is not empty", ["run", "hi", "-m", "MODEL", "--stop", ""] },
+        { "--draft: expected an integer from 0 to 15, found 16.", ["run", "hi", "-m", "MODEL", "--draft", "16"] },
+        { "--draft: expected auto, off or a number of tokens, found 'some'.", ["run", "hi", "-m", "MODEL", "--draft", "some"] },
         { "--threads: expected 1 to 1024, found 0.", ["run", "hi", "-m", "MODEL", "-t", "0"] },
         { "--load-as q99: no such weight type.", ["run", "hi", "-m", "MODEL", "--load-as", "q99"] },
         { "--yarn: expected a factor from 1 to 64, found 100.", ["run", "hi", "-m", "MODEL", "--yarn", "100"] },
@@ -73,6 +75,6 @@ public sealed class UsageErrorTests(TinyModel model) : IClassFixture<TinyModel>
     {
         CliResult result = await CliProcess.RunWith(null, ("QIAN_ISA", "bogus"), [.. arguments.Select(argument => argument == "MODEL" ? model.Path : argument)]);
         Assert.Equal(2, result.ExitCode);
-        Assert.Contains("QIAN_ISA=bogus: expected scalar, avx2 or avx512.", result.Error, StringComparison.Ordinal);
+        Assert.Contains("QIAN_ISA=bogus: expected scalar, avx2, avx512 or vnni.", result.Error, StringComparison.Ordinal);
     }
 }

@@ -116,7 +116,7 @@ internal sealed class AdaptedModel : IDisposable
 
     public float[] Logits(params int[] rows) => Values(rows.Length, view => Network.Logits(rows, view));
 
-    public float[] Next(params SequenceState[] sequences) => Values(sequences.Length, view => Network.NextLogits(sequences, view));
+    public float[] Next(params SequenceState[] sequences) => Values(sequences.Length, view => Network.NextLogits([.. sequences.Select(sequence => new LogitRow(sequence, null))], view));
 
     // [tokens, vocabulary] of the whole prompt in one pass; the MTP head's behind, where it is loaded.
     public float[] Run(AdapterWeights? weights, int[] prompt)

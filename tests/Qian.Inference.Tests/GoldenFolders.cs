@@ -11,5 +11,9 @@ internal static class GoldenFolders
 
     public static string TextDenseTiny { get; } = Path.Combine(Goldens, "text-dense-tiny");
 
+    public static string MtpTiny { get; } = Path.Combine(Goldens, "mtp-tiny");
+
+    public static string TextMoeTiny { get; } = Path.Combine(Goldens, "text-moe-tiny");
+
     private static string ThisFile([CallerFilePath] string path = "") => path;
 }

@@ -61,6 +61,7 @@ internal static class ExtensionsMessages
         {
             contents.Add(new UsageContent(new UsageDetails
             {
+                AdditionalCounts = new AdditionalPropertiesDictionary<long> { ["drafted_tokens"] = usage.DraftedTokens, ["accepted_tokens"] = usage.AcceptedTokens },
                 InputTokenCount = usage.PromptTokens,
                 OutputTokenCount = usage.OutputTokens,
                 TotalTokenCount = usage.PromptTokens + usage.OutputTokens,

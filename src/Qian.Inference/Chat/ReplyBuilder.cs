@@ -18,12 +18,17 @@ internal sealed class ReplyBuilder
 
     public int ReasoningTokenCount { get; private set; }
 
+    public long DraftedCount { get; private set; }
+
+    public long AcceptedCount { get; private set; }
+
     // Whether the model began a call, whole or not.
     public bool HasCalls => _parser.Output.ToolCalls.Count > 0;
 
     public ChatDelta Add(GeneratedToken token)
     {
         TokenCount++;
+        (DraftedCount, AcceptedCount) = (token.DraftedCount, token.AcceptedCount);
         ChatDelta delta = Piece(_parser.Feed(token.Text), tokenCount: 1);
         // After the piece: the token that closes the thinking is none of it.
         ReasoningTokenCount += _parser.IsReasoning ? 1 : 0;

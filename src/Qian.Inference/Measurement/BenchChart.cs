@@ -47,7 +47,7 @@ internal static class BenchChart
 
     private static void Row(StringBuilder svg, BenchPoint point, int y, double most)
     {
-        bool boundByReading = point.Kind == BenchKind.Decode;
+        bool boundByReading = point.Kind != BenchKind.Prefill;
         const int full = 14, thin = 5;
         int readHeight = boundByReading ? full : thin, productHeight = boundByReading ? thin : full;
         Line(svg, $"<text x=\"{LabelWidth - 8}\" y=\"{y + 14}\" text-anchor=\"end\">{Escape(point.Name)}</text>");

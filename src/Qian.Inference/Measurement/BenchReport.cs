@@ -9,6 +9,9 @@ internal sealed record BenchRequest
 
     public IReadOnlyList<int> Batches { get; init; } = [1, 2, 4, 8];
 
+    // Tokens that the MTP head guesses per pass, where the model has one.
+    public IReadOnlyList<int> DraftCounts { get; init; } = [1, 2, 3];
+
     // Points whose estimate does not fit into what is left of this are left out.
     public double BudgetSeconds { get; init; } = 240;
 
@@ -20,6 +23,9 @@ internal enum BenchKind
 {
     Prefill,
     Decode,
+
+    // Decoding with drafts, of which as many are accepted as the measurement says, not the model.
+    Drafted,
 }
 
 // One measured point; medians over its samples. Ceilings are those measured around its own samples.
@@ -30,7 +36,7 @@ internal sealed record BenchPoint
     // Tokens before the first computed one.
     public required int Depth { get; init; }
 
-    // Prefill: tokens of the prompt. Decode: sequences, one token each.
+    // Prefill: tokens of the prompt. Decode: sequences, one token each. Drafted: drafts per pass.
     public required int Rows { get; init; }
 
     public required int SampleCount { get; init; }
@@ -59,7 +65,12 @@ internal sealed record BenchPoint
 
     public double ProductShare => GmacsPerSecond / ProductCeiling;
 
-    public string Name => Kind == BenchKind.Prefill ? $"prefill {Rows}" : Rows == 1 ? $"decode at {Depth}" : $"decode at {Depth}, batch {Rows}";
+    public string Name => Kind switch
+    {
+        BenchKind.Prefill => $"prefill {Rows}",
+        BenchKind.Drafted => $"decode at {Depth}, drafts {Rows}",
+        _ => Rows == 1 ? $"decode at {Depth}" : $"decode at {Depth}, batch {Rows}",
+    };
 }
 
 internal sealed record BenchCeilings(double ReadGigabytesPerSecond, double Int8GmacsPerSecond, string Int8Form, double Float32GmacsPerSecond, string Float32Form);

@@ -8,7 +8,7 @@ namespace Qian.Inference.Measurement;
 // One run of `qian bench`: loads the model, then measures point after point, cheapest first, each in windows that alternate
 // with samples of the machine's ceilings. A window that others disturbed is taken again. It knows no text and no requests:
 // passes are driven directly, as the scheduler would, with made-up tokens.
-internal sealed class Benchmark : IDisposable
+internal sealed partial class Benchmark : IDisposable
 {
     // Tokens decoded before a sequence is set back to its depth, so that a point stays where it says it is.
     private const int BurstTokens = 32;
@@ -18,6 +18,7 @@ internal sealed class Benchmark : IDisposable
 
     private readonly LoadedModel _model;
     private readonly PassCost _cost;
+    private readonly PassCost? _mtpCost;
     private readonly BenchRequest _request;
     private readonly int _contextLength;
     private readonly CeilingMeter _ceilings;
@@ -34,10 +35,11 @@ internal sealed class Benchmark : IDisposable
     private readonly double _windowSeconds;
     private readonly long _start = Stopwatch.GetTimestamp();
 
-    private Benchmark(LoadedModel model, PassCost cost, BenchRequest request, EngineOptions options, int contextLength, long freeBytes, IProgress<string>? progress, CancellationToken cancellation)
+    private Benchmark(LoadedModel model, PassCost cost, PassCost? mtpCost, BenchRequest request, EngineOptions options, int contextLength, long freeBytes, IProgress<string>? progress, CancellationToken cancellation)
     {
         _model = model;
         _cost = cost;
+        _mtpCost = mtpCost;
         _request = request;
         _contextLength = contextLength;
         _progress = progress;
@@ -52,7 +54,7 @@ internal sealed class Benchmark : IDisposable
         for (int i = 0; i < _tokens.Length; i++)
             _tokens[i] = random.Next(model.Config.VocabularySize);
         _context = new SeededContext(model);
-        _logits = NativeBuffer.AllocateFloats((long)mostSequences * model.Config.VocabularySize);
+        _logits = NativeBuffer.AllocateFloats((long)Math.Max(mostSequences, 1 + s_acceptance.Length) * model.Config.VocabularySize);
         _progress?.Report("the machine's ceilings");
         _ceilings = new CeilingMeter(model.Team, freeBytes, request.Quick);
     }
@@ -60,11 +62,13 @@ internal sealed class Benchmark : IDisposable
     public static BenchReport Run(string path, EngineOptions options, BenchRequest request, IProgress<string>? progress = null, IProgress<LoadProgress>? loading = null, CancellationToken cancellation = default)
     {
         options.Validate();
-        options = options with { LoadMtp = false };
         long start = Stopwatch.GetTimestamp();
-        Checkpoint checkpoint = Checkpoint.Open(path);
+        Checkpoint checkpoint = Checkpoint.Open(path, options.MtpPath);
+        bool drafts = request.DraftCounts.Count > 0 && checkpoint.Config.MtpLayerCount > 0;
+        options = options with { LoadMtp = drafts, Speculation = drafts ? Speculation.Auto : Speculation.Off };
         MemoryPlan plan;
         PassCost cost;
+        PassCost? mtpCost;
         int contextLength;
         try
         {
@@ -73,6 +77,7 @@ internal sealed class Benchmark : IDisposable
             plan = MemoryEstimate.For(checkpoint, options, all);
             contextLength = ChooseContext(plan, checkpoint.Config, options, request);
             cost = PassCost.Of(checkpoint, options, plan.KvBytesPerToken);
+            mtpCost = drafts ? PassCost.OfMtp(checkpoint, options) : null;
         }
         catch
         {
@@ -86,7 +91,7 @@ internal sealed class Benchmark : IDisposable
         long nativeBytes = NativeBuffer.AllocatedBytes;
         // What is free now, less the keys and values that are still to come.
         long freeBytes = MemoryEstimate.For(checkpoint, options, LayerRange.All(checkpoint.Config)).AvailableBytes - contextLength * plan.KvBytesPerToken;
-        using var run = new Benchmark(model, cost, request, options, contextLength, freeBytes, progress, cancellation);
+        using var run = new Benchmark(model, cost, mtpCost, request, options, contextLength, freeBytes, progress, cancellation);
         run.MeasureAll();
         using var process = Process.GetCurrentProcess();
         return new BenchReport
@@ -117,6 +122,7 @@ internal sealed class Benchmark : IDisposable
     {
         Require(request.PrefillCounts, 1, 1 << 20, "--prefill");
         Require(request.Depths, 0, (1 << 24) - BurstTokens, "--depth");
+        Require(request.DraftCounts, 1, s_acceptance.Length, "--drafts");
         Require(request.Batches, 1, Math.Min(64, options.MaxBatchRows), "--batch");
         if (!(request.BudgetSeconds > 0))
             throw new BadRequestException("--budget: expected more than 0 seconds.");
@@ -135,6 +141,8 @@ internal sealed class Benchmark : IDisposable
     private static int ChooseContext(MemoryPlan plan, ModelConfig config, EngineOptions options, BenchRequest request)
     {
         int longest = Math.Max(request.Depths.Append(0).Max() + BurstTokens, request.PrefillCounts.Append(WarmUpRows).Max());
+        if (options.LoadMtp)
+            longest = Math.Max(longest, DraftDepth + DraftRoom);
         longest = Math.Min(longest, (int)Math.Min(options.ContextLength ?? int.MaxValue, config.ContextLength * (options.Yarn?.Factor ?? 1)));
         if (plan.TotalBytes(longest) <= plan.AvailableBytes)
             return longest;
@@ -155,6 +163,8 @@ internal sealed class Benchmark : IDisposable
                 MeasureDecode(0, count);
         }
 
+        foreach (int count in _request.DraftCounts.Distinct().Order())
+            MeasureDrafts(count);
         foreach (int count in _request.PrefillCounts.Distinct().Order())
         {
             MeasurePrefill(count, prefillRate);
@@ -280,7 +290,7 @@ internal sealed class Benchmark : IDisposable
             ProductCeiling = Statistics.Median([.. kept.Select(window => Product(window.Ceilings)), Product(last)]),
             ForeignShare = known.Length > 0 ? known.Max() : null,
             IsDisturbed = known.Any(share => share > MostForeign),
-            AllocatedBytesPerToken = kept.Sum(window => window.AllocatedBytes) / ((double)work.Tokens * kept.Sum(window => window.Count)),
+            AllocatedBytesPerToken = kept.Sum(window => window.AllocatedBytes) / (work.Tokens * kept.Sum(window => window.Count)),
         });
     }
 
@@ -337,7 +347,7 @@ internal sealed class Benchmark : IDisposable
         _model.Network.Logits(_rowIndices.AsSpan(_batch.RowCount - 1, 1), _logits.AllFloats);
     }
 
-    private readonly record struct BenchWork(BenchKind Kind, int Depth, int Rows, int Tokens, double Bytes, double Macs);
+    private readonly record struct BenchWork(BenchKind Kind, int Depth, int Rows, double Tokens, double Bytes, double Macs);
 
     private readonly record struct Window(double Seconds, int Count, CeilingSample Ceilings, double? Foreign, long AllocatedBytes);
 }

@@ -61,12 +61,19 @@ internal sealed class PassCost
     public double MacsPerRow => _trunkMacs + _expertMacs;
 
     // Of a model as the loader will hold it: packed where it packs.
-    public static PassCost Of(Checkpoint checkpoint, EngineOptions options, long kvBytesPerToken)
+    public static PassCost Of(Checkpoint checkpoint, EngineOptions options, long kvBytesPerToken) =>
+        Of(checkpoint, options, kvBytesPerToken, -1, checkpoint.Config.LayerCount);
+
+    // Of the MTP head's own layer alone.
+    public static PassCost OfMtp(Checkpoint checkpoint, EngineOptions options) =>
+        Of(checkpoint, options, 0, checkpoint.Config.LayerCount, checkpoint.Config.LayerCount + checkpoint.Config.MtpLayerCount);
+
+    private static PassCost Of(Checkpoint checkpoint, EngineOptions options, long kvBytesPerToken, int firstLayer, int endLayer)
     {
-        var policy = new LoadPolicy(options.ExactArithmetic, options.LoadAs, Mtp: false);
+        var policy = new LoadPolicy(options.ExactArithmetic, options.LoadAs, Mtp: endLayer > checkpoint.Config.LayerCount);
         var weights = new List<WeightUse>();
         ModelConfig config = checkpoint.Config;
-        for (int layer = -1; layer < config.LayerCount; layer++)
+        for (int layer = firstLayer; layer < endLayer; layer++)
         {
             foreach (TensorRole role in Enum.GetValues<TensorRole>())
             {
@@ -86,6 +93,10 @@ internal sealed class PassCost
     // One pass that decodes a token for each of `sequenceCount` sequences, each with `depth` tokens before it.
     public double DecodeBytes(int sequenceCount, int depth) =>
         TrunkBytes(sequenceCount) + HeadBytes + sequenceCount * (2.0 * _stateBytes + (double)depth * _kvBytesPerToken);
+
+    // One pass that verifies `draftCount` drafts of one sequence: the state is read once more to replay what was accepted.
+    public double VerifyBytes(int draftCount, int depth) =>
+        TrunkBytes(1 + draftCount) + HeadBytes + 3.0 * _stateBytes + (double)depth * _kvBytesPerToken;
 
     public double DecodeMacs(int sequenceCount) => sequenceCount * (MacsPerRow + HeadMacs);
 

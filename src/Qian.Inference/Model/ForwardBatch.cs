@@ -37,6 +37,9 @@ internal sealed class ForwardBatch
 
     public int SegmentCount { get; private set; }
 
+    // Rows of trial runs so far.
+    public int TrialRowCount { get; private set; }
+
     // [3, rowCount]: all t, all h, all w.
     public ReadOnlySpan<int> Positions
     {
@@ -54,6 +57,7 @@ internal sealed class ForwardBatch
         Array.Clear(_segments, 0, SegmentCount);
         RowCount = 0;
         SegmentCount = 0;
+        TrialRowCount = 0;
         HasEmbeddingRows = false;
     }
 
@@ -69,6 +73,18 @@ internal sealed class ForwardBatch
         }
 
         return firstRow;
+    }
+
+    // Tokens that continue `sequence` if they turn out to be right: the first one is certain, the others are drafts. The
+    // sequence stays as it is until Network.Commit.
+    public void AddTrial(SequenceState sequence, ReadOnlySpan<int> tokenIds)
+    {
+        if (tokenIds.Length > Network.MaxTrialRun)
+            throw new ArgumentOutOfRangeException(nameof(tokenIds), $"{tokenIds.Length} rows of a trial, at most {Network.MaxTrialRun} can be");
+        Add(sequence, tokenIds);
+        ref Segment segment = ref _segments[SegmentCount - 1];
+        segment = segment with { TrialRow = TrialRowCount };
+        TrialRowCount += tokenIds.Length;
     }
 
     // Embedding rows of one sequence, with explicit positions [3, rowCount]; such a batch holds nothing else.
@@ -110,5 +126,8 @@ internal sealed class ForwardBatch
     }
 }
 
-// Rows FirstRow … of the batch are tokens FirstToken … of Sequence.
-internal readonly record struct Segment(SequenceState Sequence, int FirstRow, int RowCount, int FirstToken);
+// Rows FirstRow … of the batch are tokens FirstToken … of Sequence. TrialRow: where a trial's inputs are kept, -1 for rows that count.
+internal readonly record struct Segment(SequenceState Sequence, int FirstRow, int RowCount, int FirstToken, int TrialRow = -1)
+{
+    public bool IsTrial => TrialRow >= 0;
+}

@@ -15,8 +15,8 @@ internal sealed class LoadedModel : IDisposable
         Team = team;
         _weights = weights;
         KvShape kv = MemoryEstimate.CacheShape(Config, weights.Range, weights.Mtp is not null);
-        _stateShape = StateShape.Of(Config, weights.Range);
-        Network = new Network(weights, kv, options.Yarn, options.MaxBatchRows, contextLength, options.ExactArithmetic, team);
+        _stateShape = StateShape.Of(Config, weights.Range, MemoryEstimate.MtpTailRows(options, weights.Mtp is not null));
+        Network = new Network(weights, kv, options.Yarn, options.MaxBatchRows, contextLength, options.ExactArithmetic, team, MemoryEstimate.TrialRows(options));
         Pool = new KvPool(kv, options.KvType, maxBlocks);
     }
 

@@ -22,16 +22,24 @@ internal static class MemoryEstimate
 
         KvShape kv = CacheShape(config, range, mtp);
         var scratch = new ScratchSizes(config, options.MaxBatchRows, mtp);
+        StateShape state = StateShape.Of(config, range, MtpTailRows(options, mtp));
+        long passFloats = scratch.TotalFloats + TrialInputs.Floats(config, state.LinearLayerCount, TrialRows(options)) + (long)Network.LogitRows * config.VocabularySize;
         return new MemoryPlan
         {
             OwnedWeightBytes = owned,
             MappedWeightBytes = mapped,
-            ScratchBytes = scratch.TotalFloats * sizeof(float),
-            SequenceStateBytes = StateShape.Of(config, range).FloatCount * sizeof(float),
+            ScratchBytes = passFloats * sizeof(float),
+            SequenceStateBytes = state.FloatCount * sizeof(float),
             KvBytesPerToken = kv.BlockBytes(options.KvType) / kv.BlockTokens,
             AvailableBytes = options.MemoryLimitBytes ?? AvailableMemory(),
         };
     }
+
+    // Rows that a pass may try before they are certain: two runs of the longest kind, or eight sequences with three drafts each.
+    public static int TrialRows(EngineOptions options) => options.Speculation == Speculation.Off ? 0 : 2 * Network.MaxTrialRun;
+
+    // Hidden rows that a sequence keeps for the MTP layer: a verified run on top of one that has not been taken in yet.
+    public static int MtpTailRows(EngineOptions options, bool mtp) => mtp && options.Speculation != Speculation.Off ? 2 * Network.MaxTrialRun : 0;
 
     // Keys and values of all attention layers of the range, the MTP layer's last. A block is as long as the delta rule's
     // chunk, so that blocks and checkpoints of the recurrent state share their borders.

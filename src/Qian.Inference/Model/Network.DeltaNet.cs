@@ -13,8 +13,7 @@ internal sealed partial class Network
     private void GatedDeltaNet(DeltaNetWeights w, int layerIndex, int stateIndex, ForwardBatch batch, AdapterRuns runs)
     {
         ForwardScratch s = _scratch;
-        int rows = batch.RowCount, channels = _config.ConvChannels, keyHeads = _config.LinearKeyHeads, valueHeads = _config.LinearValueHeads;
-        int keyDim = _config.LinearKeyDim, valueWidth = valueHeads * _config.LinearValueDim, keyWidth = keyHeads * keyDim;
+        int rows = batch.RowCount, channels = _config.ConvChannels, valueHeads = _config.LinearValueHeads, valueWidth = valueHeads * _config.LinearValueDim;
 
         Project(
             runs, layerIndex, s.Normed, _config.HiddenSize, rows,
@@ -25,17 +24,19 @@ internal sealed partial class Network
 
         DeltaGates.Apply(s.Alpha, s.B, w.Decay, w.DtBias, s.Decay, s.Beta, rows, valueHeads, _team);
         foreach (ref readonly Segment segment in batch.Segments)
-        {
-            ConvSilu.Apply(RowsOf(s.RawQkv, segment, channels), w.Conv, segment.Sequence.Window(stateIndex), RowsOf(s.Qkv, segment, channels), segment.RowCount, channels, _config.ConvKernel, _team);
-        }
+            ConvRows(w, segment, stateIndex);
 
         Tap?.Invoke("conv_silu", layerIndex, FirstRows(s.Qkv, rows, channels));
         Tap?.Invoke("g", layerIndex, FirstRows(s.Decay, rows, valueHeads));
         Tap?.Invoke("beta", layerIndex, FirstRows(s.Beta, rows, valueHeads));
-        L2Norm.Apply(s.Qkv, channels, 0, rows, keyHeads, keyDim, L2Epsilon, 1f / MathF.Sqrt(keyDim), _team);
-        L2Norm.Apply(s.Qkv, channels, keyWidth, rows, keyHeads, keyDim, L2Epsilon, 1f, _team);
+        NormQueriesAndKeys(s.Qkv, rows);
         foreach (ref readonly Segment segment in batch.Segments)
-            DeltaRows(segment, stateIndex, channels, valueHeads, valueWidth);
+        {
+            if (segment.IsTrial)
+                TryDeltaRows(segment, stateIndex);
+            else
+                DeltaRows(segment, stateIndex, channels, valueHeads, valueWidth);
+        }
 
         Tap?.Invoke("delta_output", layerIndex, FirstRows(s.DeltaRows, rows, valueWidth));
         GatedNorm.Apply(s.DeltaRows, s.Z, w.Norm, _config.NormEpsilon, s.DeltaRows, rows, valueHeads, _config.LinearValueDim, _team);

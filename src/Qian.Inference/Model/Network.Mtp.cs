@@ -33,6 +33,12 @@ internal sealed partial class Network
         RmsNorm.Apply(s.Residual, w.OutputNorm, epsilon, s.MtpHidden, rows, width, _team);
     }
 
+    // [hidden]: where the input of row `row` of the next MtpForward(batch, MtpHidden) goes.
+    public FloatView MtpRow(int row) => _scratch.MtpHidden.Slice((long)row * _config.HiddenSize, _config.HiddenSize);
+
+    // Moves chosen rows of MtpHidden, rising, to its front: the next draft step goes on from them.
+    public void KeepMtpRows(ReadOnlySpan<int> rowIndices) => Rows.Gather(_scratch.MtpHidden, _config.HiddenSize, rowIndices, _scratch.MtpHidden);
+
     // logits[rowIndices.Length, vocabulary] of chosen rows of the last MTP pass, through the trunk's head.
     public void MtpLogits(ReadOnlySpan<int> rowIndices, FloatView logits) => LogitsOf(_scratch.MtpHidden, rowIndices, _mtpRuns, logits);
 }

@@ -21,13 +21,15 @@ internal sealed partial class Network : IDisposable
     private readonly NetworkWeights _weights;
     private readonly LayerRange _range;
     private readonly ForwardScratch _scratch;
+    private readonly TrialInputs? _trial;
     private readonly RopeTable _rope;
     private readonly KvShape _kv;
     private readonly ThreadTeam _team;
     private readonly bool _exact;
     private readonly int[] _cacheIndex;   // per layer of the range: index among attention layers (KV) or among linear layers (state)
 
-    public Network(NetworkWeights weights, KvShape kv, YarnScaling? yarn, int maxRows, int maxContext, bool exact, ThreadTeam team)
+    // With `trialRows`, passes may hold drafted tokens (Network.Verify.cs).
+    public Network(NetworkWeights weights, KvShape kv, YarnScaling? yarn, int maxRows, int maxContext, bool exact, ThreadTeam team, int trialRows = 0)
     {
         _config = weights.Config;
         _weights = weights;
@@ -47,6 +49,7 @@ internal sealed partial class Network : IDisposable
         for (int i = 0; i < _cacheIndex.Length; i++)
             _cacheIndex[i] = _config.FullAttentionLayers[_range.First + i] ? attention++ : linear++;
         MtpCacheIndex = attention;
+        _trial = trialRows == 0 ? null : new TrialInputs(_config, linear, trialRows);
     }
 
     // Called with named intermediate rows while set; for verification against reference activations only.
@@ -91,20 +94,11 @@ internal sealed partial class Network : IDisposable
     // logits[rowIndices.Length, vocabulary] of chosen rows of the last pass.
     public void Logits(ReadOnlySpan<int> rowIndices, FloatView logits) => LogitsOf(_scratch.Hidden, rowIndices, _trunkRuns, logits);
 
-    // logits[sequences.Length, vocabulary] of the token after each sequence's last one.
-    public void NextLogits(ReadOnlySpan<SequenceState> sequences, FloatView logits)
+    public void Dispose()
     {
-        _headRuns.Clear();
-        for (int i = 0; i < sequences.Length; i++)
-        {
-            _scratch.Normed.Slice((long)i * _config.HiddenSize).CopyFrom(sequences[i].LastHidden);
-            _headRuns.Add(sequences[i].Adapter, 1);
-        }
-
-        ProjectHead(sequences.Length, logits);
+        _trial?.Dispose();
+        _scratch.Dispose();
     }
-
-    public void Dispose() => _scratch.Dispose();
 
     private void LogitsOf(FloatView hidden, ReadOnlySpan<int> rowIndices, AdapterRuns runs, FloatView logits)
     {
@@ -172,6 +166,8 @@ internal sealed partial class Network : IDisposable
     {
         foreach (ref readonly Segment segment in batch.Segments)
         {
+            if (segment.IsTrial)
+                continue;
             segment.Sequence.TokenCount = segment.FirstToken + segment.RowCount;
             segment.Sequence.LastHidden.CopyFrom(_scratch.Hidden.Slice((long)(segment.FirstRow + segment.RowCount - 1) * _config.HiddenSize, _config.HiddenSize));
         }

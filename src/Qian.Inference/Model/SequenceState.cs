@@ -9,7 +9,7 @@ internal sealed class SequenceState : IDisposable
 {
     private readonly KvPool _pool;
     private readonly StateShape _shape;
-    private readonly NativeBuffer _linear;   // [linear layers][recurrent | window], then last hidden row
+    private readonly NativeBuffer _linear;   // [linear layers][recurrent | window], then last hidden row, then the MTP tail
     private KvBlock[] _blocks;
     private bool _disposed;
 
@@ -33,6 +33,9 @@ internal sealed class SequenceState : IDisposable
     // position of a new token = token index + PositionDelta (images make positions advance slower than tokens).
     public int PositionDelta { get; set; }
 
+    // Tokens whose entry of the MTP layer's keys and values is in the blocks, made from the trunk's hidden rows.
+    public int MtpCount { get; set; }
+
     public KvBlock[] Blocks => _blocks;
 
     public int BlockCount { get; private set; }
@@ -47,6 +50,12 @@ internal sealed class SequenceState : IDisposable
 
     // [hidden]: the trunk's hidden row after the final norm, of the last token
     public FloatView LastHidden => _linear.Floats(_shape.LayerFloats * _shape.LinearLayerCount, _shape.HiddenSize);
+
+    // [hidden]: hidden row of token MtpCount + index, of those whose MTP entry is still to be made.
+    public FloatView MtpTail(int index) => _linear.Floats(_shape.LayerFloats * _shape.LinearLayerCount + _shape.HiddenSize * (1L + index), _shape.HiddenSize);
+
+    // Rows that the tail holds; 0 when no MTP head follows this sequence.
+    public int MtpTailCapacity => _shape.MtpTailRows;
 
     // Makes room for tokens up to `tokenCount`; false when the pool's budget is spent (nothing is changed then but blocks already gained).
     public bool TryReserve(int tokenCount)
@@ -64,8 +73,9 @@ internal sealed class SequenceState : IDisposable
             _blocks[BlockCount++] = block;
         }
 
-        // Copy on write: a block that a fork shares must not be written through.
-        for (int i = TokenCount / blockTokens; i < needed; i++)
+        // Copy on write: a block that a fork shares must not be written through. The MTP layer's entries follow a few tokens behind.
+        int firstWritten = MtpTailCapacity > 0 ? Math.Min(TokenCount, MtpCount) : TokenCount;
+        for (int i = firstWritten / blockTokens; i < needed; i++)
         {
             if (!_pool.TryMakeExclusive(ref _blocks[i]))
                 return false;
@@ -82,6 +92,7 @@ internal sealed class SequenceState : IDisposable
         {
             TokenCount = TokenCount,
             PositionDelta = PositionDelta,
+            MtpCount = MtpCount,
             BlockCount = BlockCount,
             _blocks = (KvBlock[])_blocks.Clone(),
         };
@@ -98,6 +109,7 @@ internal sealed class SequenceState : IDisposable
         _linear.AllFloats.Clear();
         TokenCount = 0;
         PositionDelta = 0;
+        MtpCount = 0;
     }
 
     public void Dispose()
@@ -120,13 +132,13 @@ internal sealed class SequenceState : IDisposable
 }
 
 // Sizes of the recurrent part of a sequence, in floats.
-internal readonly record struct StateShape(int LinearLayerCount, long RecurrentFloats, long WindowFloats, int HiddenSize)
+internal readonly record struct StateShape(int LinearLayerCount, long RecurrentFloats, long WindowFloats, int HiddenSize, int MtpTailRows = 0)
 {
     public long LayerFloats => RecurrentFloats + WindowFloats;
 
-    public long FloatCount => LayerFloats * LinearLayerCount + HiddenSize;
+    public long FloatCount => LayerFloats * LinearLayerCount + HiddenSize * (1L + MtpTailRows);
 
-    public static StateShape Of(ModelConfig config, LayerRange range)
+    public static StateShape Of(ModelConfig config, LayerRange range, int mtpTailRows = 0)
     {
         int linear = 0;
         for (int layer = range.First; layer < range.End; layer++)
@@ -135,6 +147,7 @@ internal readonly record struct StateShape(int LinearLayerCount, long RecurrentF
             linear,
             (long)config.LinearValueHeads * config.LinearKeyDim * config.LinearValueDim,
             (long)(config.ConvKernel - 1) * config.ConvChannels,
-            config.HiddenSize);
+            config.HiddenSize,
+            mtpTailRows);
     }
 }

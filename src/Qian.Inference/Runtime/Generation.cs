@@ -5,7 +5,8 @@ using Qian.Inference.Text;
 namespace Qian.Inference.Runtime;
 
 // One request while it is with the scheduler: tokens still to compute, how to sample, where tokens go. Prefill first; then
-// each step samples one token, which is the next step's row.
+// each step samples one token, which is the next pass's row. With drafts a pass has a row for each of them too, and steps
+// follow one another as long as the token sampled is the next draft.
 internal sealed class Generation
 {
     private readonly Timeline _timeline;
@@ -14,8 +15,9 @@ internal sealed class Generation
     private volatile bool _cancelled;
 
     // Without a picker the pending tokens are only computed.
-    public Generation(Timeline timeline, CancellationToken cancellation, TokenPicker? picker = null)
+    public Generation(Timeline timeline, CancellationToken cancellation, TokenPicker? picker = null, DraftSlot? drafts = null)
     {
+        Drafts = drafts;
         _timeline = timeline;
         _cancellation = cancellation;
         _picker = picker;
@@ -32,29 +34,79 @@ internal sealed class Generation
 
     public bool Samples => _picker is not null;
 
-    // Takes in the logits after every computed token, for who wants to know how probable a prompt is.
+    // Takes in the logits after every token that is only read, for who wants to know how probable a prompt is.
     public PromptScorer? Scorer { get; init; }
 
-    // Rows of the current pass that are this request's.
-    public int FirstRow { get; set; }
+    // Tokens given and generated.
+    public ReadOnlySpan<int> AllTokens => _timeline.AllTokens;
 
-    public int RowCount { get; set; }
+    // One pending row, and a token wanted after it.
+    public bool IsDecoding => Samples && PendingTokens.Length == 1;
 
-    // After the last pending row was computed: picks the next token. True when the request is finished.
-    public bool Step(Span<float> logits)
+    // Tokens that may still be generated.
+    public int RemainingCount => _picker?.RemainingCount(_timeline.TotalCount) ?? 0;
+
+    // Null where nothing may be drafted for this request.
+    public DraftSlot? Drafts { get; }
+
+    // Its run of rows in the pass, -1 when there was nothing to compute.
+    public int SegmentIndex { get; private set; }
+
+    // The pass held its one pending row, with or without drafts behind it.
+    public bool DecodesInPass { get; private set; }
+
+    // The run holds drafts: its state moves on only when the network is told how many were right.
+    public bool IsTrial { get; private set; }
+
+    // Rows after which a token is to be picked: the last one, or all of a trial until one turns out wrong.
+    public int RowsToPick { get; private set; }
+
+    public int PickedRows { get; private set; }
+
+    public bool IsFinished { get; private set; }
+
+    // Drafts that cannot come are not worth a row.
+    public void DropForbiddenDrafts()
+    {
+        if (Drafts is { Count: > 0 } drafts)
+            drafts.Count = _picker!.CountAllowed(drafts.Tokens.AsSpan(0, drafts.Count));
+    }
+
+    // Before the pass: `rowCount` of the pending rows, drafts included, are its run `segmentIndex`.
+    public void BeginPass(int segmentIndex, int rowCount, bool isTrial)
+    {
+        SegmentIndex = segmentIndex;
+        DecodesInPass = IsDecoding;
+        IsTrial = isTrial;
+        PickedRows = 0;
+        RowsToPick = isTrial ? rowCount : PendingTokens.Length > rowCount ? 0 : 1;
+    }
+
+    // After the next row was computed: picks its token. The run goes on when that is the draft which the row after stands for.
+    public void Step(Span<float> logits)
     {
         GeneratedToken token = _picker!.Pick(logits, _timeline.TotalCount);
         _timeline.Append(token.Id);
+        PickedRows++;
+        IsFinished = token.Finish is not null;
+        if (Drafts is { } drafts)
+        {
+            if (!drafts.Take(token.Id) || IsFinished)
+                EndRun();
+            token = token with { DraftedCount = drafts.DraftedCount, AcceptedCount = drafts.AcceptedCount };
+        }
+
         Output.Writer.TryWrite(token);
-        return token.Finish is not null;
     }
 
-    // logits[vocabulary] after row `row` of this pass.
-    public void Score(int row, Span<float> logits)
+    // No further row of this pass is looked at.
+    public void EndRun() => RowsToPick = PickedRows;
+
+    // logits[vocabulary] after token `index` of the text.
+    public void Score(int index, Span<float> logits)
     {
-        int next = _timeline.ComputedCount - RowCount + row + 1;
-        if (next < _timeline.TotalCount)
-            Scorer!.Score(logits, _timeline.AllTokens[next]);
+        if (index + 1 < _timeline.TotalCount)
+            Scorer!.Score(logits, _timeline.AllTokens[index + 1]);
     }
 
     // No token was ever given, so there is none to sample after.

@@ -1,5 +1,5 @@
+using System.Diagnostics;
 using Qian.Inference.Model;
-using Qian.Kernels;
 
 namespace Qian.Inference.Runtime;
 
@@ -8,13 +8,11 @@ namespace Qian.Inference.Runtime;
 // and requests; bytes of state are the model's. A request that fails or is cancelled leaves the others alone.
 internal sealed class Scheduler : IDisposable
 {
-    // Rows of logits at a time: the head is read once for all of them, and they take a megabyte each.
-    private const int LogitRows = 8;
-
     private readonly Network _network;
     private readonly ForwardBatch _batch;
-    private readonly NativeBuffer _logits;   // [LogitRows, vocabulary]
-    private readonly int _vocabularySize;
+    private readonly Speculator? _speculator;
+    private readonly PassSampler _sampler;
+    private readonly int[] _trialTokens = new int[Network.MaxTrialRun];
     private readonly int _maxRows;
     private readonly Thread _thread;
     private readonly Lock _lock = new();
@@ -22,22 +20,21 @@ internal sealed class Scheduler : IDisposable
     private readonly SemaphoreSlim _work = new(0);
     private readonly List<Generation> _active = [];
     private readonly List<Generation> _computed = [];      // requests of this pass
-    private readonly Generation[] _sampled = new Generation[LogitRows];
-    private readonly SequenceState[] _sampledStates = new SequenceState[LogitRows];
-    private readonly int[] _scoredRows = new int[LogitRows];
     private bool _prefillStarves;
+    private int _decodingCount;   // requests of this pass that decode
     private volatile bool _stopped;
 
     private const string Empty = "There is nothing to continue: append at least one token first.";
     private const string OutOfMemory = "The memory for keys and values is spent. Close another session, use a shorter context, or a smaller KV type (q8_0).";
 
-    public Scheduler(Network network, int vocabularySize)
+    // Takes over the speculator; without one nothing is drafted.
+    public Scheduler(Network network, int vocabularySize, Speculator? speculator = null)
     {
         _network = network;
         _maxRows = network.MaxRows;
-        _vocabularySize = vocabularySize;
+        _speculator = speculator;
         _batch = new ForwardBatch(_maxRows);
-        _logits = NativeBuffer.AllocateFloats((long)LogitRows * vocabularySize);
+        _sampler = new PassSampler(network, speculator, vocabularySize, Finish);
         _thread = new Thread(Loop, 4 << 20) { IsBackground = true, Name = "qian compute" };
         _thread.Start();
     }
@@ -69,7 +66,8 @@ internal sealed class Scheduler : IDisposable
         while (_arrived.TryDequeue(out Generation? generation))
             generation.Complete(new ObjectDisposedException(nameof(Engine)));
         _work.Dispose();
-        _logits.Dispose();
+        _sampler.Dispose();
+        _speculator?.Dispose();
     }
 
     private void Loop()
@@ -105,21 +103,28 @@ internal sealed class Scheduler : IDisposable
 
     private void Pass()
     {
+        _speculator?.Propose(_active);
         _batch.Clear();
         _computed.Clear();
         // Somebody is reading the streams that decode, so they go first, unless they left no room for any prefill last time.
         bool prefillsFirst = _prefillStarves;
         _prefillStarves = false;
+        _decodingCount = 0;
         AddRows(isPrefill: prefillsFirst);
         AddRows(isPrefill: !prefillsFirst);
         if (_computed.Count == 0)
             return;
         try
         {
+            _speculator?.BeforePass(_computed);
+            long start = Stopwatch.GetTimestamp();
             if (_batch.RowCount > 0)
                 _network.Forward(_batch);
-            ScorePrompts();
-            Sample();
+            _sampler.Score(_batch, _computed);
+            _speculator?.AfterPass(_batch, _computed);
+            _sampler.Sample(_batch, _computed);
+            if (_decodingCount == _computed.Count)
+                _speculator?.Observe(_decodingCount, _batch.RowCount, Stopwatch.GetElapsedTime(start).TotalSeconds);
         }
         catch (Exception error)
         {
@@ -129,7 +134,7 @@ internal sealed class Scheduler : IDisposable
         }
     }
 
-    // One row of every decoding request, or prefill with the rows that are left. Prefill is cut only at multiples of the delta
+    // One row of every decoding request and its drafts, or prefill with the rows that are left. Prefill is cut only at multiples of the delta
     // rule's chunk from where its run began, so that cuts never change results.
     private void AddRows(bool isPrefill)
     {
@@ -155,13 +160,46 @@ internal sealed class Scheduler : IDisposable
                 continue;
             }
 
-            // Nothing to compute: a session that was prefilled goes on from its last hidden row.
-            generation.RowCount = count;
-            if (count > 0)
-                generation.FirstRow = _batch.Add(generation.State, pending[..count]);
+            int draftCount = generation.IsDecoding ? DraftRoom(generation, room) : 0;
+            if (draftCount > 0)
+            {
+                count += draftCount;
+                _batch.AddTrial(generation.State, TrialTokens(pending[0], generation.Drafts!));
+            }
+            else if (count > 0)
+            {
+                // Nothing to compute otherwise: a session that was prefilled goes on from its last hidden row.
+                _batch.Add(generation.State, pending[..count]);
+            }
+
+            generation.BeginPass(count > 0 ? _batch.SegmentCount - 1 : -1, count, draftCount > 0);
+            _decodingCount += generation.DecodesInPass ? 1 : 0;
             _computed.Add(generation);
             hasRows = true;
         }
+    }
+
+    // Drafts of this request that the pass takes: none where they do not fit, since their row is the request's due.
+    private int DraftRoom(Generation generation, int room)
+    {
+        if (generation.Drafts is not { Count: > 0 } drafts)
+            return 0;
+        int rows = 1 + drafts.Count;
+        if (rows > room || _batch.TrialRowCount + rows > _network.MaxTrialRows || !generation.State.TryReserve(generation.State.TokenCount + rows))
+        {
+            drafts.Clear();
+            return 0;
+        }
+
+        drafts.Submit();
+        return drafts.Count;
+    }
+
+    private ReadOnlySpan<int> TrialTokens(int pending, DraftSlot drafts)
+    {
+        _trialTokens[0] = pending;
+        drafts.Tokens.AsSpan(0, drafts.Count).CopyTo(_trialTokens.AsSpan(1));
+        return _trialTokens.AsSpan(0, 1 + drafts.Count);
     }
 
     // Why this request cannot take `count` more tokens; null when their room is reserved. Whatever goes wrong here is that
@@ -178,72 +216,6 @@ internal sealed class Scheduler : IDisposable
         {
             return error;
         }
-    }
-
-    // Before anything is sampled: the rows' hidden values are those of the pass just made.
-    private void ScorePrompts()
-    {
-        foreach (Generation generation in _computed)
-        {
-            if (generation.Scorer is null)
-                continue;
-            for (int first = 0; first < generation.RowCount; first += LogitRows)
-            {
-                int count = Math.Min(LogitRows, generation.RowCount - first);
-                for (int i = 0; i < count; i++)
-                    _scoredRows[i] = generation.FirstRow + first + i;
-                _network.Logits(_scoredRows.AsSpan(0, count), _logits.AllFloats);
-                for (int i = 0; i < count; i++)
-                    generation.Score(first + i, _logits.Span<float>((long)i * _vocabularySize * sizeof(float), _vocabularySize));
-            }
-        }
-    }
-
-    private void Sample()
-    {
-        int waiting = 0;
-        for (int i = 0; i < _computed.Count; i++)
-        {
-            Generation generation = _computed[i];
-            if (generation.PendingTokens.Length > 0)
-                continue;
-            if (!generation.Samples)
-            {
-                Finish(generation, null);
-                continue;
-            }
-
-            _sampledStates[waiting] = generation.State;
-            _sampled[waiting++] = generation;
-            if (waiting == LogitRows)
-                waiting = SampleRows(waiting);
-        }
-
-        SampleRows(waiting);
-    }
-
-    private int SampleRows(int count)
-    {
-        if (count == 0)
-            return 0;
-        _network.NextLogits(_sampledStates.AsSpan(0, count), _logits.AllFloats);
-        for (int i = 0; i < count; i++)
-        {
-            Generation generation = _sampled[i];
-            try
-            {
-                if (generation.Step(_logits.Span<float>((long)i * _vocabularySize * sizeof(float), _vocabularySize)))
-                    Finish(generation, null);
-            }
-            catch (Exception error)
-            {
-                Finish(generation, error);
-            }
-        }
-
-        Array.Clear(_sampled);
-        Array.Clear(_sampledStates);
-        return 0;
     }
 
     private void Finish(Generation generation, Exception? error)

@@ -63,6 +63,12 @@ internal sealed class TokenPicker
         return new GeneratedToken(id, text, finish, logProbs.LogProbOf(id), Alternatives(logProbs));
     }
 
+    // Tokens that may still be picked, `tokenCount` tokens into the timeline.
+    public int RemainingCount(int tokenCount) => Math.Min(_contextLength - tokenCount, (_options.MaxTokens ?? int.MaxValue) - _pickedCount);
+
+    // Of these guesses for the next tokens, how many the constraint lets through, one after the other.
+    public int CountAllowed(ReadOnlySpan<int> guesses) => _constraint?.CountAllowed(guesses) ?? guesses.Length;
+
     private FinishReason? EndOf(int id, int tokenCount)
     {
         // The token that ends a turn is not text.

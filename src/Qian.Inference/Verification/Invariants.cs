@@ -47,6 +47,7 @@ internal sealed class Invariants : IDisposable
         run.Batches(whole);
         progress?.Report("several tokens verified at once");
         run.Drafts(decoded);
+        run.WrongDrafts(decoded);
         progress?.Report("forked and continued");
         run.Forks(decoded);
         progress?.Report("recurrent step against chunked form");
@@ -124,6 +125,35 @@ internal sealed class Invariants : IDisposable
         Pass((sequence, Prompt));
         Pass((sequence, _prompt.AsMemory(PromptLength, DraftLength)));
         Add($"{DraftLength} tokens in one pass = decoded one by one", Compare.MaxAbsolute(Logits([.. Enumerable.Range(0, DraftLength)]), decoded), 0);
+    }
+
+    // Drafts of which only some are right: they must be judged by the logits of decoding, and those that were wrong must
+    // have left nothing behind.
+    private void WrongDrafts(float[] decoded)
+    {
+        int vocabulary = _model.Config.VocabularySize;
+        double judged = 0, after = 0;
+        for (int right = 1; right < DraftLength; right += 2)
+        {
+            using SequenceState sequence = _model.NewSequence();
+            Pass((sequence, Prompt));
+            int[] drafts = [.. _prompt.AsSpan(PromptLength, right), .. _prompt.AsSpan(0, DraftLength - right)];
+            if (!sequence.TryReserve(PromptLength + DraftLength))
+                throw new InvalidOperationException("the KV pool of the verification is too small");
+            _batch.Clear();
+            _batch.AddTrial(sequence, drafts);
+            _model.Network.Forward(_batch);
+            judged = Math.Max(judged, Compare.MaxAbsolute(Logits([.. Enumerable.Range(0, right)]), decoded.AsSpan(0, right * vocabulary)));
+            _model.Network.Commit(_batch.Segments[0], right);
+            for (int i = right; i < DraftLength; i++)
+            {
+                Pass((sequence, _prompt.AsMemory(PromptLength + i, 1)));
+                after = Math.Max(after, Compare.MaxAbsolute(LastLogits(0), decoded.AsSpan(i * vocabulary, vocabulary)));
+            }
+        }
+
+        Add("drafts are judged by the logits of decoding", judged, 0);
+        Add("after wrong drafts = never drafted", after, 0);
     }
 
     private void Forks(float[] decoded)

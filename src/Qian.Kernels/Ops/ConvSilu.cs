@@ -26,7 +26,21 @@ public static unsafe partial class ConvSilu
     public static void Apply(FloatView u, FloatView weight, FloatView window, FloatView y, int rowCount, int channels, int kernel, ThreadTeam team) =>
         Apply(IsaTier.Current, u, weight, window, y, rowCount, channels, kernel, team);
 
-    internal static void Apply(Isa isa, FloatView u, FloatView weight, FloatView window, FloatView y, int rowCount, int channels, int kernel, ThreadTeam team)
+    /// <summary>The outputs of <see cref="Apply(FloatView, FloatView, FloatView, FloatView, int, int, int, ThreadTeam)"/> without moving the window: for rows that may not belong to the text.</summary>
+    /// <param name="u">[rowCount, channels], raw inputs of consecutive tokens.</param>
+    /// <param name="weight">[channels, kernel].</param>
+    /// <param name="window">[kernel − 1, channels], the raw inputs before row 0, oldest first; read only.</param>
+    /// <param name="y">[rowCount, channels]; must not be <paramref name="u"/>.</param>
+    /// <param name="rowCount">Rows.</param>
+    /// <param name="channels">Channels.</param>
+    /// <param name="kernel">Filter length, 1 to 64.</param>
+    /// <param name="team">Threads.</param>
+    /// <exception cref="ArgumentException">A view is too short, or <paramref name="y"/> is <paramref name="u"/>.</exception>
+    public static void ApplyKeepingWindow(FloatView u, FloatView weight, FloatView window, FloatView y, int rowCount, int channels, int kernel, ThreadTeam team) =>
+        Apply(IsaTier.Current, u, weight, window, y, rowCount, channels, kernel, team, keepsWindow: true);
+
+    internal static void Apply(
+        Isa isa, FloatView u, FloatView weight, FloatView window, FloatView y, int rowCount, int channels, int kernel, ThreadTeam team, bool keepsWindow = false)
     {
         Expect.AtLeast(rowCount, 0);
         Expect.AtLeast(channels, 1);
@@ -52,6 +66,7 @@ public static unsafe partial class ConvSilu
             RowCount = rowCount,
             Channels = channels,
             Kernel = kernel,
+            KeepsWindow = keepsWindow,
             Split = WorkSplit.Of(channels, (long)rowCount * kernel, team, granule: 64),
         };
         team.Run(ref job, job.Split.ChunkCount);
@@ -63,6 +78,7 @@ public static unsafe partial class ConvSilu
         public Isa Isa;
         public float* U, Weight, Window, Y;
         public int RowCount, Channels, Kernel;
+        public bool KeepsWindow;
         public WorkSplit Split;
 
         public readonly void Run(int chunkIndex)
@@ -80,7 +96,9 @@ public static unsafe partial class ConvSilu
                     Scalar(in this, first, end);
                     break;
             }
-            Shift(first, end);
+
+            if (!KeepsWindow)
+                Shift(first, end);
         }
 
         // Row index −1 is the newest row of the window.

@@ -1,6 +1,6 @@
 namespace Qian.Kernels;
 
-/// <summary>Working memory of <see cref="DeltaRule.Chunk"/>, one slot per thread. One call uses it at a time.</summary>
+/// <summary>Working memory of <see cref="DeltaRule.Chunk"/> and <see cref="DeltaRule.StepKeepingState"/>, one slot per thread. One call uses it at a time.</summary>
 public sealed unsafe class DeltaScratch : IDisposable
 {
     private readonly NativeBuffer _buffer;
@@ -13,7 +13,7 @@ public sealed unsafe class DeltaScratch : IDisposable
         Expect.AtLeast(threadCount, 1);
         Shape = shape;
         SlotCount = threadCount;
-        SlotFloats = ChunkBuffers.Floats(shape);
+        SlotFloats = Math.Max(ChunkBuffers.Floats(shape), ((long)shape.KeyDim * shape.ValueDim + 15) & ~15L);
         _buffer = NativeBuffer.AllocateFloats(checked(SlotFloats * threadCount));
     }
 

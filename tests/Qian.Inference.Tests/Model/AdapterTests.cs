@@ -161,7 +161,7 @@ public sealed class AdapterTests
         using SequenceState sequence = model.NewSequence(adapter), other = model.NewSequence();
         using NativeBuffer logits = NativeBuffer.AllocateFloats(2 * model.Config.VocabularySize);
         var batch = new ForwardBatch(8);
-        SequenceState[] both = [sequence, other];
+        LogitRow[] both = [new LogitRow(sequence, null), new LogitRow(other, null)];
         Assert.True(sequence.TryReserve(200) && other.TryReserve(200));
         for (int i = 0; i < 40; i++)
             Token();

@@ -36,6 +36,20 @@ public class ConvSiluTests
         Near.Bits(after.AsSpan(channels), window.Span, "window");
     }
 
+    [Fact]
+    public void TryingLeavesTheWindow()
+    {
+        using var team = new ThreadTeam(2);
+        using var arena = new Arena();
+        const int channels = 130, kernel = 4, rows = 5;
+        FloatView u = arena.Random(rows * channels, 4), weight = arena.Random(channels * kernel), start = arena.Random((kernel - 1) * channels, 4);
+        FloatView window = arena.Copy(start), kept = arena.Copy(start), y = arena.Zeros(rows * channels), tried = arena.Zeros(rows * channels);
+        ConvSilu.Apply(u, weight, window, y, rows, channels, kernel, team);
+        ConvSilu.ApplyKeepingWindow(u, weight, kept, tried, rows, channels, kernel, team);
+        Near.Bits(y.Span, tried.Span, "outputs");
+        Near.Bits(start.Span, kept.Span, "window");
+    }
+
     [Theory]
     [MemberData(nameof(Arena.Tiers), MemberType = typeof(Arena))]
     public void SplittingTheRowsChangesNoBit(Isa isa)

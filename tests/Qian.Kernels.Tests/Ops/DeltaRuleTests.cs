@@ -122,6 +122,30 @@ public class DeltaRuleTests
         }
     }
 
+    [Theory]
+    [MemberData(nameof(Arena.Tiers), MemberType = typeof(Arena))]
+    public void TryingIsSteppingWithoutTheState(Isa isa)
+    {
+        foreach (int threadCount in new[] { 1, 3 })
+        {
+            using var team = new ThreadTeam(threadCount);
+            foreach (DeltaShape shape in s_shapes)
+            {
+                using var scratch = new DeltaScratch(shape, threadCount);
+                using var arena = new Arena();
+                FloatView qkv = arena.Random(5 * shape.RowWidth), beta = arena.Random(5 * shape.ValueHeads), g = arena.Random(5 * shape.ValueHeads);
+                foreach (ref float gate in g.Span)
+                    gate = -MathF.Abs(gate);
+                FloatView start = arena.Random((int)shape.StateLength), state = arena.Copy(start), kept = arena.Copy(start);
+                FloatView y = arena.Zeros(5 * shape.OutputWidth), tried = arena.Zeros(5 * shape.OutputWidth);
+                DeltaRule.Step(isa, shape, qkv, g, beta, state, y, 5, team);
+                DeltaRule.StepKeepingState(isa, shape, qkv, g, beta, kept, tried, 5, team, scratch);
+                Near.Bits(y.Span, tried.Span, $"{shape}");
+                Near.Bits(start.Span, kept.Span, $"state {shape}");
+            }
+        }
+    }
+
     [Fact]
     public void OrderOfHeadsPicksTheKeyHead()
     {

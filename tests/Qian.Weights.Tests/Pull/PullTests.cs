@@ -132,7 +132,8 @@ public sealed class PullTests : IDisposable
         int before = _pull.Server.ContentRequests.Length;
         PullResult result = await _pull.Pull();
         _pull.AssertPulled(PullFixture.File);
-        long again = _pull.Server.ContentRequests[before..].Sum(request => request.Range is { } range ? range.To - range.From + 1 : 1_000_000);
+        // By piece: the server may hear of a request of the first pull, for a piece that was cut, only now.
+        long again = _pull.Server.ContentRequests[before..].Select(request => request.Range ?? (0, 999_999)).GroupBy(range => range.To).Sum(piece => piece.Min(range => range.To - range.From + 1));
         Assert.Equal(1_000_000 - done, again);
     }
 

@@ -125,6 +125,7 @@ public sealed class SamplingOptionsTests
             StopTokenIds = [2],
             LogProbs = 2,
             ThinkingBudget = 2,
+            DraftTokens = 2,
             IgnoreEos = true,
         };
         Assert.All(typeof(SamplingOptions).GetProperties().Where(p => p.GetMethod!.IsPublic && !p.GetMethod.IsStatic), p => Assert.NotNull(p.GetValue(full)));
