@@ -9,6 +9,11 @@ internal sealed class SliceReach
     private readonly Automaton _automaton;
     private readonly TokenTrie _trie;
     private readonly int[][][] _rangeClasses;   // [slice][range of its sequences, in order] -> classes of bytes
+    // State after any one character of the widest kind; see After.
+    public const int Nowhere = -1;
+    public const int Various = -2;
+
+    private readonly int[] _after;   // 0 unknown, else 3 + what After says
     private readonly byte[][] _known;            // [slice][state]: 0 unknown, else 1 + 2 * length + (exact ? 1 : 0)
 
     public SliceReach(Automaton automaton, TokenTrie trie)
@@ -16,6 +21,7 @@ internal sealed class SliceReach
         _automaton = automaton;
         _trie = trie;
         _known = new byte[trie.Slices.Length][];
+        _after = new int[automaton.StateCount];
         _rangeClasses = new int[trie.Slices.Length][][];
         for (int slice = 0; slice < _known.Length; slice++)
         {
@@ -40,6 +46,22 @@ internal sealed class SliceReach
         }
 
         return ((known - 1) / 2, (known - 1) % 2 == 1);
+    }
+
+    // The one state that any character of the widest kind leads to; Nowhere when none may follow, Various when it depends.
+    public int After(int state)
+    {
+        int known = Volatile.Read(ref _after[state]);
+        if (known == 0)
+        {
+            var ends = new HashSet<int>();
+            (bool all, bool none) = Read(state, _known.Length - 1, ends);
+            int after = none ? Nowhere : all && ends.Count == 1 ? ends.First() : Various;
+            known = 3 + after;
+            Volatile.Write(ref _after[state], known);
+        }
+
+        return known - 3;
     }
 
     private int[] ClassesOf(byte low, byte high)

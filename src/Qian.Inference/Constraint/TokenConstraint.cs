@@ -1,3 +1,6 @@
+using System.Numerics;
+using System.Runtime.InteropServices;
+
 namespace Qian.Inference.Constraint;
 
 // One reply's place in its constraint: which tokens may come next, and on to the next place. The mask of a place is made of whole slices of the
@@ -144,7 +147,7 @@ internal sealed class TokenConstraint
         {
             for (int slice = 0; slice < _trie.Slices.Length; slice++)
                 FillSlice(slice, places, mask);
-            Walk(_trie.Rest, mask);
+            FillRest(places, mask);
             if (_reach.Automaton.UsesMarkup)
                 WalkMarkup(mask);
         }
@@ -170,13 +173,87 @@ internal sealed class TokenConstraint
                 isExact &= exact;
             }
 
-            ReadOnlySpan<ulong> upTo = slice.UpTo(best);
-            for (int word = 0; word < mask.Length; word++)
-                mask[word] |= upTo[word];
+            Unite(mask, slice.UpTo(best));
         }
 
         if (best < TokenTrie.MaxSliceLength && !isExact)
             Walk(slice.Tokens, mask);
+    }
+
+    private static void Unite(Span<ulong> mask, ReadOnlySpan<ulong> more)
+    {
+        Span<Vector<ulong>> wide = MemoryMarshal.Cast<ulong, Vector<ulong>>(mask);
+        ReadOnlySpan<Vector<ulong>> wideMore = MemoryMarshal.Cast<ulong, Vector<ulong>>(more);
+        for (int i = 0; i < wide.Length; i++)
+            wide[i] |= wideMore[i];
+        for (int i = wide.Length * Vector<ulong>.Count; i < mask.Length; i++)
+            mask[i] |= more[i];
+    }
+
+    // Where any text leads from state to state, what tokens begin with need not be read: their ends are read from the state they come to.
+    private void FillRest(ReadOnlySpan<Place> places, ulong[] mask)
+    {
+        if (places.Length != 1 || !LeadsOn(places[0]))
+        {
+            Walk(_trie.Rest, mask);
+            return;
+        }
+
+        Span<Place> place = [places[0]];
+        for (int length = 0; length < _trie.Tails.Length; length++)
+        {
+            if (length > 0)
+            {
+                int after = _reach.After(place[0].State);
+                if (after < 0)
+                    break;
+                place[0] = place[0] with { State = after };
+                _walk.Load(place);
+            }
+
+            WalkTails(_trie.Tails[length], mask);
+        }
+
+        _walk.Load(places);
+    }
+
+    // As far as tokens reach, every character of the widest kind leads to one state that neither calls nor returns, or none may follow.
+    private bool LeadsOn(Place place)
+    {
+        for (int length = 0; length < _trie.Tails.Length; length++)
+        {
+            int state = place.State;
+            if (!_reach.Automaton.CallsOf(state).IsEmpty || (place.Frame != 0 && _reach.Automaton.Accepts[state]))
+                return false;
+            int after = _reach.After(state);
+            if (after < 0)
+                return after == SliceReach.Nowhere || length == _trie.Tails.Length - 1;
+            place = place with { State = after };
+        }
+
+        return true;
+    }
+
+    private void WalkTails(TailWalk tails, ulong[] mask)
+    {
+        TrieNode[] nodes = tails.Walk.Nodes;
+        for (int i = 0; i < nodes.Length;)
+        {
+            ref readonly TrieNode node = ref nodes[i];
+            if (!_walk.Step(node.Depth, node.Label))
+            {
+                i = node.After;
+                continue;
+            }
+
+            if (node.Token >= 0)
+            {
+                foreach (int id in tails.Ids[node.Token])
+                    mask[id >> 6] |= 1UL << (id & 63);
+            }
+
+            i++;
+        }
     }
 
     private void Walk(TrieWalk tokens, ulong[] mask)

@@ -32,6 +32,10 @@ internal sealed class TokenTrie
     // All tokens that are in no slice.
     public required TrieWalk Rest { get; init; }
 
+    // The same once more, for places where any text may go on: by how many characters of the widest kind they begin with, what follows those.
+    // At 0 stands what does not begin so.
+    public required TailWalk[] Tails { get; init; }
+
     // Tokens that stand for markup, such as <tool_call>: allowed only where a constraint says so.
     public required (int Id, byte[] Bytes)[] Markup { get; init; }
 
@@ -80,7 +84,8 @@ internal sealed class TokenTrie
         var trie = new TokenTrie(size)
         {
             Slices = [.. s_kinds.Select((kind, i) => new TokenSlice(kind, bySlice[i], lengths, bytes))],
-            Rest = new TrieWalk(rest, bytes),
+            Rest = new TrieWalk([.. rest], bytes),
+            Tails = TailsOf(rest, bytes),
             Markup = markup,
             Bytes = bytes,
             Depth = depth,
@@ -108,6 +113,30 @@ internal sealed class TokenTrie
 
         length = (byte)count;
         return kind;
+    }
+
+    private static TailWalk[] TailsOf(List<int> ids, ReadOnlyMemory<byte>[] bytes)
+    {
+        var groups = new Dictionary<string, (byte[] Tail, List<int> Ids)>[MaxSliceLength + 1];
+        for (int length = 0; length < groups.Length; length++)
+            groups[length] = [];
+        foreach (int id in ids)
+        {
+            ReadOnlySpan<byte> rest = bytes[id].Span;
+            int length = 0;
+            while (length < MaxSliceLength && Rune.DecodeFromUtf8(rest, out Rune rune, out int consumed) == System.Buffers.OperationStatus.Done && s_kinds[^1].Contains(rune.Value) && consumed < rest.Length)
+            {
+                rest = rest[consumed..];
+                length++;
+            }
+
+            string key = Convert.ToHexString(rest);
+            if (!groups[length].TryGetValue(key, out (byte[] Tail, List<int> Ids) group))
+                groups[length].Add(key, group = (rest.ToArray(), []));
+            group.Ids.Add(id);
+        }
+
+        return [.. groups.Select(group => new TailWalk([.. group.Values.Select(tail => (ReadOnlyMemory<byte>)tail.Tail)], [.. group.Values.Select(tail => tail.Ids.ToArray())]))];
     }
 
     private static CodePointSet[] MakeKinds()
@@ -209,6 +238,15 @@ internal sealed class TrieWalk
             path.RemoveAt(path.Count - 1);
         }
     }
+}
+
+// Ends of tokens that all begin with the same number of characters of a kind; each end stands for the tokens that have it.
+internal sealed class TailWalk(ReadOnlyMemory<byte>[] tails, int[][] ids)
+{
+    public TrieWalk Walk { get; } = new([.. Enumerable.Range(0, tails.Length)], tails);
+
+    // [token of the walk]
+    public int[][] Ids { get; } = ids;
 }
 
 internal struct TrieNode

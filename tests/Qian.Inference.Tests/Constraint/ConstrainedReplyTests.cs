@@ -13,7 +13,7 @@ public sealed class ConstrainedReplyTests(NanoModel model) : IClassFixture<NanoM
          {"type":"function","function":{"name":"stop_all","parameters":{"type":"object","properties":{}}}}]
         """;
 
-    private static readonly SamplingOptions s_random = new() { Temperature = 100, TopK = 0, TopP = 1, MinP = 0, PresencePenalty = 0, MaxTokens = 400 };
+    private static readonly SamplingOptions s_random = new() { Temperature = 100, TopK = 0, TopP = 1, MinP = 0, PresencePenalty = 0, MaxTokens = 300 };
 
     public static TheoryData<string> Schemas { get; } = new(
         """{"type":"object","properties":{"name":{"type":"string","maxLength":8},"age":{"type":"integer","minimum":0,"maximum":130},"tags":{"type":"array","items":{"enum":["a","b","c"]},"maxItems":3}},"required":["name","age","tags"],"additionalProperties":false}""",
@@ -26,7 +26,7 @@ public sealed class ConstrainedReplyTests(NanoModel model) : IClassFixture<NanoM
     {
         using JsonDocument parsed = JsonDocument.Parse(schema);
         int whole = 0;
-        for (ulong seed = 0; seed < 12; seed++)
+        for (ulong seed = 0; seed < 6; seed++)
         {
             using var chat = new ChatSession(model.Engine, new ChatSettings { Think = seed % 3 == 2 });
             SamplingOptions options = s_random with { Seed = seed, Constraint = OutputConstraint.JsonSchema(schema), ThinkingBudget = seed % 3 == 2 ? 4 : null };
@@ -41,7 +41,7 @@ public sealed class ConstrainedReplyTests(NanoModel model) : IClassFixture<NanoM
             Assert.True(SchemaCheck.Fulfils(value.RootElement, parsed.RootElement, parsed.RootElement), text);
         }
 
-        Assert.InRange(whole, 6, 12);
+        Assert.InRange(whole, 3, 6);
     }
 
     [Theory]
@@ -53,7 +53,7 @@ public sealed class ConstrainedReplyTests(NanoModel model) : IClassFixture<NanoM
         using JsonDocument json = JsonDocument.Parse(Tools);
         IReadOnlyList<ToolDefinition> tools = MessageJson.ReadTools(json.RootElement)!;
         int whole = 0;
-        for (ulong seed = 0; seed < 10; seed++)
+        for (ulong seed = 0; seed < 5; seed++)
         {
             bool several = seed % 2 == 0;
             using var chat = new ChatSession(model.Engine, new ChatSettings { Think = think, Tools = tools, RequireToolCall = true, RequiredTool = tool, ParallelToolCalls = several });
@@ -71,7 +71,7 @@ public sealed class ConstrainedReplyTests(NanoModel model) : IClassFixture<NanoM
             }
         }
 
-        Assert.InRange(whole, 5, 10);
+        Assert.InRange(whole, 3, 5);
     }
 
     // Left to itself the reply is free; what begins as a call must become one.
@@ -93,7 +93,7 @@ public sealed class ConstrainedReplyTests(NanoModel model) : IClassFixture<NanoM
     {
         using JsonDocument json = JsonDocument.Parse(Tools);
         int callCount = 0, textCount = 0;
-        for (ulong seed = 0; seed < 12; seed++)
+        for (ulong seed = 0; seed < 12 && (callCount == 0 || textCount == 0); seed++)
         {
             using var chat = new ChatSession(model.Engine, new ChatSettings { Think = false, Tools = MessageJson.ReadTools(json.RootElement)! });
             SamplingOptions options = s_random with { Seed = seed, Constraint = OutputConstraint.JsonSchema("""{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"],"additionalProperties":false}""") };

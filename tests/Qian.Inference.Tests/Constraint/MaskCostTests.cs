@@ -27,8 +27,8 @@ public sealed class MaskCostTests(ITestOutputHelper output)
             ("schema", OutputConstraint.JsonSchema("""{"type":"object","properties":{"name":{"type":"string"},"age":{"type":"integer"},"items":{"type":"array","items":{"type":"object","properties":{"id":{"type":"string"},"n":{"type":"number"}},"required":["id","n"]}}},"required":["name","age","items"]}"""),
                 $"{{\"name\": \"{words}\", \"age\": 42, \"items\": [{string.Join(", ", Enumerable.Repeat("{\"id\": \"abc def\", \"n\": 1.5}", 20))}]}}"),
             ("lengths", OutputConstraint.JsonSchema("""{"type":"array","items":{"type":"string","minLength":3,"maxLength":400}}"""), $"[\"{words}\", \"{words}\"]"),
-            ("pattern", OutputConstraint.Regex("([A-Z]?[a-z]{1,12}[ .]){1,100}"), "The quick brown fox jumps over lazy dogs. And so on and on. "),
-            ("grammar", OutputConstraint.Grammar("root ::= s+\ns ::= [a-zA-Z, ]+ | \"(\" s \")\" | \"[\" s* \"]\""), "abc (def [ghi, jkl] (mno)) pq"),
+            ("pattern", OutputConstraint.Regex("([A-Z]?[a-z]{1,12}[ .]){1,100}"), "The quick brown fox jumps over lazy dogs.And so on and on."),
+            ("grammar", OutputConstraint.Grammar("root ::= s+\ns ::= [a-zA-Z, ]+ | \"(\" s* \")\" | \"[\" s* \"]\""), "abc (def [ghi, jkl] (mno)) pq"),
             ("tools", OutputConstraint.ForCalls([new CallableTool("write", System.Text.Json.JsonDocument.Parse("""{"type":"object","properties":{"path":{"type":"string"},"text":{"type":"string"},"n":{"type":"integer"}},"required":["path"]}""").RootElement)], false, true, null),
                 $"{words}\n\n<tool_call>\n<function=write>\n<parameter=path>\na/b.c\n</parameter>\n<parameter=text>\nif (a < b) {{ {words} }}\n</parameter>\n</function>\n</tool_call>"),
         ];
@@ -45,21 +45,25 @@ public sealed class MaskCostTests(ITestOutputHelper output)
         // Compiled methods first; then a request of its own, with nothing kept from others but what a running server has compiled.
         Run(new TokenConstraint(new SliceReach(automaton, trie), [0]), tokens, null);
         var reach = new SliceReach(automaton, trie);
-        var times = new List<double>();
-        Run(new TokenConstraint(reach, [0]), tokens, times);
-        Run(new TokenConstraint(reach, [0]), tokens, times);
-        times.Sort();
-        output.WriteLine($"{name,-12} {automaton.StateCount,6} states in {compiling.TotalMilliseconds,6:f1} ms; {tokens.Length,4} tokens: mask mean {times.Average(),6:f3} ms, median {times[times.Count / 2],6:f3}, p99 {times[(int)(times.Count * 0.99)],6:f3}, max {times[^1],6:f3}");
+        // Each mask of a reply at its best of several replies: what others took of the machine is no part of it.
+        double[] times = new double[tokens.Length];
+        Array.Fill(times, double.MaxValue);
+        for (int i = 0; i < 8; i++)
+            Run(new TokenConstraint(reach, [0]), tokens, times);
+        Array.Sort(times);
+        output.WriteLine($"{name,-12} {automaton.StateCount,6} states in {compiling.TotalMilliseconds,6:f1} ms; {tokens.Length,4} tokens: mask mean {times.Average(),6:f3} ms, median {times[times.Length / 2],6:f3}, p99 {times[(int)(times.Length * 0.99)],6:f3}, max {times[^1],6:f3}");
         Assert.NotEmpty(times);
     }
 
-    private static void Run(TokenConstraint constraint, int[] tokens, List<double>? times)
+    private static void Run(TokenConstraint constraint, int[] tokens, double[]? times)
     {
-        foreach (int token in tokens)
+        for (int i = 0; i < tokens.Length; i++)
         {
+            int token = tokens[i];
             long start = Stopwatch.GetTimestamp();
             ReadOnlySpan<ulong> allowed = constraint.Allowed;
-            times?.Add(Stopwatch.GetElapsedTime(start).TotalMilliseconds);
+            if (times is not null)
+                times[i] = Math.Min(times[i], Stopwatch.GetElapsedTime(start).TotalMilliseconds);
             Assert.True((allowed[token >> 6] >> (token & 63) & 1) != 0, $"token {token} is not allowed");
             constraint.Accept(token);
         }
