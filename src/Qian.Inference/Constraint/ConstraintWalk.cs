@@ -66,8 +66,11 @@ internal sealed class ConstraintWalk
             int next = _next[(place.State * _classCount) + c];
             if (next < 0)
                 return false;
-            if (_automaton.IsPlain(next) && Fits(next, place.Frame))
+            // The bottom has nobody to return to, so that an end there adds no place.
+            bool isAlone = _automaton.IsPlain(next) || (place.Frame == 0 && _automaton.CallsOf(next).IsEmpty && _automaton.Reads(next));
+            if (isAlone && Fits(next, place.Frame))
             {
+                isWhole = _automaton.Accepts[next];
                 if (end == _places.Length)
                     Grow();
                 _places[end] = new Place(next, place.Frame);
