@@ -13,6 +13,7 @@ internal static class RunVerb
         var command = new Command("run", "Answer one prompt") { prompt };
         var model = new ModelOptions(command, withAdapter: true);
         var sampling = new SamplingFlags(command);
+        var constraint = new ConstraintFlags(command);
         var system = new Option<string?>("--system") { Description = "System message", HelpName = "TEXT" };
         var noThink = new Option<bool>("--no-think") { Description = "Answer at once, without thinking" };
         var raw = new Option<bool>("--raw") { Description = "Continue the prompt as it is, without the chat template" };
@@ -24,7 +25,7 @@ internal static class RunVerb
 
         command.SetAction(async (parsed, cancellation) =>
         {
-            SamplingOptions options = sampling.Options(parsed);
+            SamplingOptions options = sampling.Options(parsed) with { Constraint = constraint.Read(parsed) };
             string? ids = parsed.GetValue(tokens);
             if (ids is not null && parsed.GetValue(prompt) is not null)
                 throw new BadRequestException("give either a prompt or --tokens, not both.");

@@ -114,10 +114,13 @@ public sealed class ChatSession : IDisposable
     {
         // Whatever can be refused is refused before the state is touched: it may stand for a long conversation.
         options?.Validate();
+        options = (options ?? new SamplingOptions()) with { Constraint = ToolUse.Constrain(Settings, options?.Constraint) };
         IReadOnlyList<PromptSegment> prompt = RenderSegments(_messages, generationPrompt: true);
         string promptText = PromptEncoder.Join(prompt);
         bool isSameAdapter = _session.Adapter == Settings.Adapter;
         bool continues = isSameAdapter && _covered.Length > 0 && promptText.StartsWith(_covered, StringComparison.Ordinal);
+        bool thinks = promptText.TrimEnd().EndsWith("<think>", StringComparison.Ordinal);
+        _engine.NewConstraint(options, thinks);
         List<int> added = PromptEncoder.Encode(_engine.Tokenizer, continues ? PromptEncoder.After(prompt, _covered.Length) : prompt);
         if (!isSameAdapter)
         {
@@ -137,7 +140,6 @@ public sealed class ChatSession : IDisposable
         _covered = "";
         int promptCount = _session.TokenCount;
 
-        bool thinks = promptText.TrimEnd().EndsWith("<think>", StringComparison.Ordinal);
         var parser = new AssistantOutputParser(Settings.Tools, thinks);
         var reply = new ReplyBuilder(parser);
         FinishReason? finish = null;

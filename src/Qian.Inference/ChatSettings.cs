@@ -23,6 +23,15 @@ public sealed record ChatSettings
     /// <summary>Tools that the model may call.</summary>
     public IReadOnlyList<ToolDefinition>? Tools { get; init; }
 
+    /// <summary>The reply must call a tool; otherwise it may answer instead.</summary>
+    public bool RequireToolCall { get; init; }
+
+    /// <summary>The one tool that the reply must call; null leaves the choice to the model.</summary>
+    public string? RequiredTool { get; init; }
+
+    /// <summary>A reply may call several tools.</summary>
+    public bool ParallelToolCalls { get; init; } = true;
+
     /// <summary>Adapter that replies are computed with. Another one than before makes the conversation be read anew.</summary>
     public Adapter? Adapter { get; init; }
 

@@ -1,4 +1,5 @@
 using Qian.Inference.Chat;
+using Qian.Inference.Constraint;
 using Qian.Inference.Formats;
 using Qian.Inference.Model;
 using Qian.Inference.Runtime;
@@ -22,6 +23,7 @@ public sealed class Engine : IDisposable
     private readonly Tokenizer? _tokenizer;
     private readonly VocabularyMask _vocabulary;
     private readonly SamplingScratch _samplingScratch;
+    private readonly ConstraintShelf? _constraints;
     private readonly Lazy<ChatTemplate> _template;
     private readonly Lock _adapterLock = new();
     private readonly List<Adapter> _adapters = [];
@@ -36,6 +38,7 @@ public sealed class Engine : IDisposable
         ContextLength = contextLength;
         _vocabulary = VocabularyOf(tokenizer, Config.VocabularySize);
         _samplingScratch = new SamplingScratch(Config.VocabularySize);
+        _constraints = tokenizer is null ? null : new ConstraintShelf(tokenizer, Config.VocabularySize);
         _speculator = options.Speculation == Speculation.Off ? null : new Speculator(model.Network, _vocabulary);
         _scheduler = new Scheduler(model.Network, Config.VocabularySize, _speculator);
         _template = new Lazy<ChatTemplate>(() => model.Checkpoint.ChatTemplate is { } source ? ChatTemplate.Compile(source) : ChatTemplate.Default);
@@ -183,7 +186,7 @@ public sealed class Engine : IDisposable
         SamplingOptions options = SamplingOptions.Merge(request, preset, _model.Checkpoint.Generation?.Sampling);
         var sampler = new Sampler(options, _vocabulary, ContextLength + 1, _samplingScratch, DryBreakers(options));
         sampler.Begin(timeline.AllTokens);
-        var picker = new TokenPicker(options, sampler, _tokenizer, ThinkingBudgetOf(options, insideThinking), EndIds, ContextLength);
+        var picker = new TokenPicker(options, sampler, _tokenizer, ThinkingBudgetOf(options, insideThinking), NewConstraint(options, insideThinking), EndIds, ContextLength);
         DraftSlot? drafts = options.DraftTokens == 0 ? null : _speculator?.NewSlot(options.DraftTokens, ExpectedLength(timeline, options));
         return new Generation(timeline, cancellation, picker, drafts);
     }
@@ -204,6 +207,24 @@ public sealed class Engine : IDisposable
     internal PromptScorer NewScorer(int alternativeCount) => new(_vocabulary, alternativeCount, _samplingScratch);
 
     internal void Submit(Generation generation) => _scheduler.Submit(generation);
+
+    // A reply's place in what its options ask for; null when they ask for nothing. Compiled ones are kept, so asking early costs nothing later.
+    internal TokenConstraint? NewConstraint(SamplingOptions options, bool insideThinking)
+    {
+        if (options.Constraint is not { } constraint)
+            return null;
+        if (_constraints is null)
+            throw new BadRequestException("a constraint was given, but this checkpoint has no tokenizer: put its tokenizer.json beside the model.");
+        IEnumerable<int> stops = options.StopTokenIds?.Where(id => id < Tokenizer.VocabularySize && Tokenizer.IsControl(id)) ?? [];
+        try
+        {
+            return _constraints.Begin(constraint, insideThinking, options.IgnoreEos == true ? stops : EndIds.Concat(stops));
+        }
+        catch (BadRequestException) when (constraint.IsAdvice)
+        {
+            return null;
+        }
+    }
 
     // The MTP head comes along for drafting where it fits beside a context of the length that was asked for.
     private static EngineOptions WithDrafting(EngineOptions options, Checkpoint checkpoint)

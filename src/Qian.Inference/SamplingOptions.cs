@@ -72,6 +72,9 @@ public sealed record SamplingOptions
     /// <summary>Thinking tokens after which thinking is closed with a short sentence and the answer begins. Not set: no limit.</summary>
     public int? ThinkingBudget { get; init; }
 
+    /// <summary>What the reply must look like, after its thinking. Not set: anything.</summary>
+    public OutputConstraint? Constraint { get; init; }
+
     /// <summary>
     /// Tokens to guess ahead per pass, 0 to 15; 0 guesses none. Not set: chosen live from what guessing brings and costs. It
     /// changes the speed, never the tokens.
@@ -134,6 +137,7 @@ public sealed record SamplingOptions
         StopTokenIds = StopTokenIds ?? lower.StopTokenIds,
         LogProbs = LogProbs ?? lower.LogProbs,
         ThinkingBudget = ThinkingBudget ?? lower.ThinkingBudget,
+        Constraint = Constraint ?? lower.Constraint,
         DraftTokens = DraftTokens ?? lower.DraftTokens,
         IgnoreEos = IgnoreEos ?? lower.IgnoreEos,
     };

@@ -5,7 +5,7 @@ public sealed class HelpTests
 {
     public static TheoryData<string, string[]> Verbs => new()
     {
-        { "run", ["PROMPT", "--model", "--threads", "--context", "--kv", "--exact", "--load-as", "--yarn", "--max-tokens", "--temperature", "--top-k", "--top-p", "--min-p", "--seed", "--stop", "--thinking-budget", "--draft", "--system <TEXT>", "--no-think", "--raw", "--tokens", "--stats", "--adapter"] },
+        { "run", ["PROMPT", "--model", "--threads", "--context", "--kv", "--exact", "--load-as", "--yarn", "--max-tokens", "--temperature", "--top-k", "--top-p", "--min-p", "--seed", "--stop", "--thinking-budget", "--draft", "--json-schema <FILE>", "--regex <R>", "--grammar <FILE>", "--system <TEXT>", "--no-think", "--raw", "--tokens", "--stats", "--adapter"] },
         { "chat", ["--model", "--max-tokens", "--system <TEXT>", "--no-think", "--adapter"] },
         { "serve", ["--model", "--host", "--port", "--key", "--keys", "--tls-cert", "--tls-key", "--tls-password-file", "--adapter", "--alias", "--parallel", "--queue", "--cors", "--log", "--audit", "--audit-contents", "--max-tokens", "--max-body", "--drain"] },
         { "keys", ["add", "list", "rm"] },

@@ -23,10 +23,11 @@ public sealed partial class ArrowTests
         ["Formats"] = [],
         ["Text"] = ["Formats"],
         ["Model"] = ["Formats"],
-        ["Runtime"] = ["Formats", "Text", "Model"],
-        ["Measurement"] = ["Formats", "Text", "Model", "Runtime"],
-        ["Chat"] = ["Formats", "Text", "Model", "Runtime"],
-        ["Verification"] = ["Formats", "Text", "Model", "Runtime", "Chat"],
+        ["Constraint"] = ["Formats", "Text"],
+        ["Runtime"] = ["Formats", "Text", "Model", "Constraint"],
+        ["Measurement"] = ["Formats", "Text", "Model", "Constraint", "Runtime"],
+        ["Chat"] = ["Formats", "Text", "Model", "Constraint", "Runtime"],
+        ["Verification"] = ["Formats", "Text", "Model", "Constraint", "Runtime", "Chat"],
     };
 
     // The public waist at the root: only the root, Chat's sessions and the verification may hold one.

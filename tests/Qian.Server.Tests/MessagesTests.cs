@@ -157,7 +157,9 @@ public sealed class MessagesTests(ScriptedModel model) : IClassFixture<ScriptedM
     [InlineData("system.0.text", """{"max_tokens":5,"system":[{"type":"text"}],"messages":[{"role":"user","content":"hi"}]}""")]
     [InlineData("tools.0.input_schema", """{"max_tokens":5,"tools":[{"name":"a"}],"messages":[{"role":"user","content":"hi"}]}""")]
     [InlineData("tools.0.type", """{"max_tokens":5,"tools":[{"type":"web_search_20250305","name":"a"}],"messages":[{"role":"user","content":"hi"}]}""")]
-    [InlineData("tool_choice.type", """{"max_tokens":5,"tool_choice":{"type":"any"},"messages":[{"role":"user","content":"hi"}]}""")]
+    [InlineData("tool_choice", """{"max_tokens":5,"tool_choice":{"type":"any"},"messages":[{"role":"user","content":"hi"}]}""")]
+    [InlineData("tool_choice.name", """{"max_tokens":5,"tool_choice":{"type":"tool"},"messages":[{"role":"user","content":"hi"}]}""")]
+    [InlineData("tool_choice.type", """{"max_tokens":5,"tool_choice":{"type":"perhaps"},"messages":[{"role":"user","content":"hi"}]}""")]
     [InlineData("stop_sequences.0", """{"max_tokens":5,"stop_sequences":[""],"messages":[{"role":"user","content":"hi"}]}""")]
     [InlineData("top_k", """{"max_tokens":5,"top_k":-1,"messages":[{"role":"user","content":"hi"}]}""")]
     public async Task ABadRequestNamesItsParameter(string parameter, string body)

@@ -21,7 +21,9 @@ internal static class ExtensionsMessages
 
     public static ChatSettings Settings(ChatOptions? options)
     {
-        var settings = new ChatSettings { Tools = Tools(options) };
+        var settings = new ChatSettings { Tools = Tools(options), ParallelToolCalls = options?.AllowMultipleToolCalls ?? true };
+        if (options?.ToolMode is RequiredChatToolMode required)
+            settings = settings with { RequireToolCall = true, RequiredTool = required.RequiredFunctionName };
         if (options?.Reasoning?.Effort == ReasoningEffort.None)
             settings = settings with { Think = false };
         if (options?.AdditionalProperties is { } more && more.TryGetValue("enable_thinking", out object? think))
@@ -41,6 +43,9 @@ internal static class ExtensionsMessages
         MaxTokens = options.MaxOutputTokens,
         Seed = unchecked((ulong?)options.Seed),
         StopStrings = options.StopSequences is { Count: > 0 } stops ? [.. stops] : null,
+        Constraint = options.ResponseFormat is not ChatResponseFormatJson json ? null
+            : json.Schema is { } schema ? OutputConstraint.JsonSchema(schema)
+            : OutputConstraint.JsonObject,
     };
 
     public static List<AIContent> Contents(ChatDelta delta)

@@ -65,6 +65,13 @@ internal sealed class Generation
 
     public bool IsFinished { get; private set; }
 
+    // Drafts that cannot come are not worth a row.
+    public void DropForbiddenDrafts()
+    {
+        if (Drafts is { Count: > 0 } drafts)
+            drafts.Count = _picker!.CountAllowed(drafts.Tokens.AsSpan(0, drafts.Count));
+    }
+
     // Before the pass: `rowCount` of the pending rows, drafts included, are its run `segmentIndex`.
     public void BeginPass(int segmentIndex, int rowCount, bool isTrial)
     {

@@ -1,10 +1,11 @@
 using System.Text;
+using Qian.Inference.Constraint;
 using Qian.Inference.Text;
 
 namespace Qian.Inference.Runtime;
 
-// What happens between logits and a token on its way out: thinking budget, sampling, end of turn, text that is safe to
-// show, stop strings, limits. One per request; it owns no state of the model.
+// What happens between logits and a token on its way out: thinking budget, constraint, sampling, end of turn, text that is
+// safe to show, stop strings, limits. One per request; it owns no state of the model.
 internal sealed class TokenPicker
 {
     private readonly SamplingOptions _options;
@@ -12,17 +13,19 @@ internal sealed class TokenPicker
     private readonly StreamingDetokenizer? _detokenizer;
     private readonly StopMatcher? _stops;
     private readonly ThinkingBudget? _thinking;
+    private readonly TokenConstraint? _constraint;
     private readonly IReadOnlyCollection<int> _endIds;
     private readonly int _contextLength;
     private readonly StringBuilder _shown = new();
     private int _pickedCount;
 
     // `options` are complete (merged). Without a tokenizer there is no text and no stop string.
-    public TokenPicker(SamplingOptions options, Sampler sampler, Tokenizer? tokenizer, ThinkingBudget? thinking, IReadOnlyCollection<int> endIds, int contextLength)
+    public TokenPicker(SamplingOptions options, Sampler sampler, Tokenizer? tokenizer, ThinkingBudget? thinking, TokenConstraint? constraint, IReadOnlyCollection<int> endIds, int contextLength)
     {
         _options = options;
         _sampler = sampler;
         _thinking = thinking;
+        _constraint = constraint;
         _endIds = options.IgnoreEos == true ? [] : endIds;
         _contextLength = contextLength;
         if (tokenizer is not null)
@@ -42,11 +45,12 @@ internal sealed class TokenPicker
         }
         else
         {
-            id = _sampler.Sample(logits);
+            id = _sampler.Sample(logits, _constraint is null ? default : _constraint.Allowed);
         }
 
         _sampler.Accept(id);
         _thinking?.Observe(id);
+        _constraint?.Accept(id);
         _pickedCount++;
 
         _shown.Clear();
@@ -62,12 +66,18 @@ internal sealed class TokenPicker
     // Tokens that may still be picked, `tokenCount` tokens into the timeline.
     public int RemainingCount(int tokenCount) => Math.Min(_contextLength - tokenCount, (_options.MaxTokens ?? int.MaxValue) - _pickedCount);
 
+    // Of these guesses for the next tokens, how many the constraint lets through, one after the other.
+    public int CountAllowed(ReadOnlySpan<int> guesses) => _constraint?.CountAllowed(guesses) ?? guesses.Length;
+
     private FinishReason? EndOf(int id, int tokenCount)
     {
         // The token that ends a turn is not text.
         if (_endIds.Contains(id) || (_options.StopTokenIds?.Contains(id) ?? false))
             return FinishReason.Stop;
         if (_detokenizer is not null && Show(_detokenizer.Append(id)))
+            return FinishReason.Stop;
+        // Nothing may follow, and there is no token that would say so.
+        if (_constraint is { IsComplete: true } && _endIds.Count == 0)
             return FinishReason.Stop;
         if (_options.MaxTokens is { } max && _pickedCount >= max)
             return FinishReason.Length;

@@ -166,6 +166,13 @@ public sealed class Tokenizer
         return _kinds[id] == TokenKind.Control;
     }
 
+    // Whether a token stands for a literal text outside the byte-pair vocabulary: control tokens, and tool and thinking marks.
+    internal bool IsAdded(int id)
+    {
+        CheckId(id);
+        return _kinds[id] is TokenKind.UserDefined or TokenKind.Control;
+    }
+
     /// <summary>Finds an added token by its text.</summary>
     /// <param name="text">The text, such as <c>&lt;think&gt;</c>.</param>
     /// <param name="id">The token's id.</param>

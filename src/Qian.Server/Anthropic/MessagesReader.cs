@@ -17,7 +17,7 @@ internal static class MessagesReader
     {
         int maxTokens = body.Integer("max_tokens", 1, int.MaxValue) ?? throw Required("max_tokens");
         (bool thinks, int? budget) = Thinking(body, maxTokens);
-        (bool mayCall, bool oneCallOnly) = ToolChoice(body);
+        (bool mayCall, bool oneCallOnly, bool mustCall, string? requiredTool) = ToolChoice(body);
         return ReadPrompt(body, options, thinks, mayCall) with
         {
             Sampling = new SamplingOptions
@@ -30,6 +30,8 @@ internal static class MessagesReader
                 ThinkingBudget = budget,
             },
             OneCallOnly = oneCallOnly,
+            MustCall = mustCall,
+            RequiredTool = requiredTool,
             Streams = body.Flag("stream") ?? false,
         };
     }
@@ -205,16 +207,17 @@ internal static class MessagesReader
         }
     }
 
-    private static (bool MayCall, bool OneCallOnly) ToolChoice(JsonFields body)
+    private static (bool MayCall, bool OneCallOnly, bool MustCall, string? Tool) ToolChoice(JsonFields body)
     {
         if (body.Object("tool_choice") is not { } choice)
-            return (true, false);
+            return (true, false, false, null);
         bool oneOnly = choice.Flag("disable_parallel_tool_use") ?? false;
         return (choice.Text("type") ?? throw Required("tool_choice.type")) switch
         {
-            "auto" => (true, oneOnly),
-            "none" => (false, false),
-            "any" or "tool" => throw RequestFault.Bad("tool_choice.type", "this server cannot force a tool call yet; use 'auto' or 'none'"),
+            "auto" => (true, oneOnly, false, null),
+            "none" => (false, false, false, null),
+            "any" => (true, oneOnly, true, null),
+            "tool" => (true, oneOnly, true, choice.Text("name") ?? throw Required("tool_choice.name")),
             _ => throw RequestFault.Bad("tool_choice.type", "Input should be 'auto', 'any', 'tool' or 'none'"),
         };
     }

@@ -18,6 +18,7 @@ internal static class ChatCompletionReader
         if (alternatives is > 0 && !withLogProbs)
             throw body.Invalid("top_logprobs", "it needs 'logprobs' to be true.");
         RefuseUnserved(body);
+        (_, bool mustCall, string? requiredTool) = ToolChoice(body);
         return new ChatRequest
         {
             Messages = Messages(body, options.MaxMessageCount),
@@ -28,7 +29,10 @@ internal static class ChatCompletionReader
                 MaxTokens = body.Integer("max_completion_tokens", 1, int.MaxValue) ?? body.Integer("max_tokens", 1, int.MaxValue),
                 LogProbs = withLogProbs ? alternatives ?? 0 : null,
                 ThinkingBudget = body.Integer("thinking_budget", 0, int.MaxValue),
+                Constraint = ConstraintFields.Read(body),
             },
+            MustCall = mustCall,
+            RequiredTool = requiredTool,
             ChoiceCount = body.Integer("n", 1, SamplingFields.MostChoices) ?? 1,
             OneCallOnly = body.Flag("parallel_tool_calls") == false,
             Streams = body.Flag("stream") ?? false,
@@ -51,7 +55,7 @@ internal static class ChatCompletionReader
     public static IReadOnlyList<ToolDefinition>? Tools(JsonFields body, int maxCount)
     {
         JsonElement[]? items = body.List("tools", maxCount);
-        bool mayCall = MayCall(body);
+        bool mayCall = ToolChoice(body).MayCall;
         if (items is null || items.Length == 0)
             return null;
         var tools = new ToolDefinition[items.Length];
@@ -82,25 +86,31 @@ internal static class ChatCompletionReader
         };
     }
 
-    private static bool MayCall(JsonFields body)
+    // 'auto', 'none', 'required', or the tool to call, in either of the two forms in use.
+    private static (bool MayCall, bool MustCall, string? Tool) ToolChoice(JsonFields body)
     {
         JsonElement choice = body.Any("tool_choice");
-        if (choice.ValueKind == JsonValueKind.Object || choice.ValueKind == JsonValueKind.String && choice.ValueEquals("required"))
-            throw body.Invalid("tool_choice", "this server cannot force a tool call yet; use 'auto' or 'none'.");
         if (choice.ValueKind == JsonValueKind.Undefined)
-            return true;
+            return (true, false, null);
+        if (choice.ValueKind == JsonValueKind.Object)
+        {
+            JsonFields named = JsonFields.Of(choice, "tool_choice");
+            if (named.RequiredText("type") != "function")
+                throw body.Invalid("tool_choice", "only a tool of type 'function' can be chosen.");
+            return (true, true, named.Object("function")?.RequiredText("name") ?? named.RequiredText("name"));
+        }
+
         return JsonFields.AsText(choice, "tool_choice") switch
         {
-            "auto" => true,
-            "none" => false,
+            "auto" => (true, false, null),
+            "none" => (false, false, null),
+            "required" => (true, true, null),
             _ => throw body.Invalid("tool_choice", "expected 'auto', 'none', 'required' or a tool."),
         };
     }
 
     private static void RefuseUnserved(JsonFields body)
     {
-        if (body.Object("response_format") is { } format && format.RequiredText("type") != "text")
-            throw RequestFault.Bad("response_format.type", "Invalid 'response_format.type': this server gives text only; JSON cannot be enforced yet.", "invalid_value");
         if (body.Has("functions") || body.Has("function_call"))
             throw RequestFault.Bad(body.Has("functions") ? "functions" : "function_call", "Functions are given as 'tools' and 'tool_choice' here.", "unsupported_parameter");
         foreach (JsonElement modality in body.List("modalities", 16) ?? [])

@@ -17,6 +17,11 @@ internal sealed record ChatRequest
 
     public SamplingOptions Sampling { get; init; } = new();
 
+    // The reply must call a tool; this one, where it is named.
+    public bool MustCall { get; init; }
+
+    public string? RequiredTool { get; init; }
+
     public int ChoiceCount { get; init; } = 1;
 
     // The reply ends with its first tool call.
@@ -55,10 +60,22 @@ internal sealed record ChatRequest
             Mode = thinks ? SamplingMode.Thinking : SamplingMode.NonThinking,
             Tools = Tools,
             // A budget of thinking means nothing to a reply that does not think.
-            Sampling = thinks ? Sampling : Sampling with { ThinkingBudget = null },
+            Sampling = Sampling with { ThinkingBudget = thinks ? Sampling.ThinkingBudget : null, Constraint = Constraint() },
             ChoiceCount = ChoiceCount,
             OneCallOnly = OneCallOnly,
         };
+    }
+
+    private OutputConstraint? Constraint()
+    {
+        try
+        {
+            return ToolUse.Constrain(Tools, MustCall, RequiredTool, !OneCallOnly, Sampling.Constraint);
+        }
+        catch (BadRequestException refusal)
+        {
+            throw RequestFault.Bad("tool_choice", $"Invalid 'tool_choice': {refusal.Message}", "invalid_value");
+        }
     }
 }
 

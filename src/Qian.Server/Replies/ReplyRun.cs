@@ -92,6 +92,15 @@ internal sealed class ReplyRun : IAsyncDisposable
     private void Prepare()
     {
         Order.Sampling.Validate();
+        try
+        {
+            _engine.NewConstraint(Order.Sampling, Order.Thinks);
+        }
+        catch (BadRequestException refusal)
+        {
+            throw RequestFault.Bad("response_format", $"Invalid 'response_format': {refusal.Message}", "invalid_value");
+        }
+
         foreach (int id in Order.Sampling.LogitBias?.Keys ?? [])
         {
             if (id >= _engine.Config.VocabularySize)

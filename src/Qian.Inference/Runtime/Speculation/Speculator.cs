@@ -72,6 +72,8 @@ internal sealed class Speculator : IDisposable
 
         if (drafting > 0 && _mtp!.Draft(_decoding) is { Steps: > 0 } taken)
             _policy.ObserveDraft(drafting, taken.Steps, taken.Seconds);
+        foreach (Generation generation in _decoding)
+            generation.DropForbiddenDrafts();
     }
 
     // Before the pass: what waits for the head in front of a text that is going to be read.

@@ -126,6 +126,7 @@ public sealed class SamplingOptionsTests
             LogProbs = 2,
             ThinkingBudget = 2,
             DraftTokens = 2,
+            Constraint = OutputConstraint.JsonObject,
             IgnoreEos = true,
         };
         Assert.All(typeof(SamplingOptions).GetProperties().Where(p => p.GetMethod!.IsPublic && !p.GetMethod.IsStatic), p => Assert.NotNull(p.GetValue(full)));

@@ -1,0 +1,160 @@
+namespace Qian.Inference.Constraint;
+
+// How many characters of a kind may follow a state, whichever they are: the bridge between a constraint and a vocabulary's slices. Worked out when
+// first asked for, by following the state over all characters of the kind at once. One per automaton and vocabulary; safe to share.
+internal sealed class SliceReach
+{
+    private const int MostStates = 256;
+
+    private readonly Automaton _automaton;
+    private readonly TokenTrie _trie;
+    private readonly int[][][] _rangeClasses;   // [slice][range of its sequences, in order] -> classes of bytes
+    // State after any one character of the widest kind; see After.
+    public const int Nowhere = -1;
+    public const int Various = -2;
+
+    private readonly int[] _after;   // 0 unknown, else 3 + what After says
+    private readonly byte[][] _known;            // [slice][state]: 0 unknown, else 1 + 2 * length + (exact ? 1 : 0)
+
+    public SliceReach(Automaton automaton, TokenTrie trie)
+    {
+        _automaton = automaton;
+        _trie = trie;
+        _known = new byte[trie.Slices.Length][];
+        _after = new int[automaton.StateCount];
+        _rangeClasses = new int[trie.Slices.Length][][];
+        for (int slice = 0; slice < _known.Length; slice++)
+        {
+            _known[slice] = new byte[automaton.StateCount];
+            _rangeClasses[slice] = [.. trie.Slices[slice].Sequences.SelectMany(sequence => sequence).Select(range => ClassesOf(range.Low, range.High))];
+        }
+    }
+
+    public Automaton Automaton => _automaton;
+
+    public TokenTrie Trie => _trie;
+
+    // Any text of up to `length` characters of the kind may follow. Exact: and no longer one of that kind, by any way.
+    public (int Length, bool IsExact) Of(int state, int slice)
+    {
+        byte known = Volatile.Read(ref _known[slice][state]);
+        if (known == 0)
+        {
+            (int length, bool isExact) = Find(state, slice);
+            known = (byte)(1 + (2 * length) + (isExact ? 1 : 0));
+            Volatile.Write(ref _known[slice][state], known);
+        }
+
+        return ((known - 1) / 2, (known - 1) % 2 == 1);
+    }
+
+    // The one state that any character of the widest kind leads to; Nowhere when none may follow, Various when it depends.
+    public int After(int state)
+    {
+        int known = Volatile.Read(ref _after[state]);
+        if (known == 0)
+        {
+            var ends = new HashSet<int>();
+            (bool all, bool none) = Read(state, _known.Length - 1, ends);
+            int after = none ? Nowhere : all && ends.Count == 1 ? ends.First() : Various;
+            known = 3 + after;
+            Volatile.Write(ref _after[state], known);
+        }
+
+        return known - 3;
+    }
+
+    private int[] ClassesOf(byte low, byte high)
+    {
+        var classes = new List<int>();
+        for (int value = low; value <= high; value++)
+        {
+            if (classes.Count == 0 || classes[^1] != _automaton.ClassOf[value])
+                classes.Add(_automaton.ClassOf[value]);
+        }
+
+        return [.. classes];
+    }
+
+    private (int Length, bool IsExact) Find(int state, int slice)
+    {
+        var seen = new HashSet<int> { state };
+        var current = new List<int> { state };
+        bool stays = true;
+        for (int length = 0; length < TokenTrie.MaxSliceLength; length++)
+        {
+            bool all = true, none = true;
+            var ends = new HashSet<int>();
+            foreach (int member in current)
+            {
+                (bool memberAll, bool memberNone) = Read(member, slice, ends);
+                all &= memberAll;
+                none &= memberNone;
+                stays &= _automaton.IsPlain(member);
+                if (!all && !none)
+                    return (length, false);
+            }
+
+            if (!all)
+                return (length, none && stays);
+            // Nothing new: it goes round for ever.
+            bool grows = false;
+            foreach (int end in ends)
+                grows |= seen.Add(end);
+            if (!grows)
+                break;
+            if (seen.Count > MostStates)
+                return (length + 1, false);
+            current = [.. ends];
+        }
+
+        return (TokenTrie.MaxSliceLength, true);
+    }
+
+    // One character of the kind from a state: whether all lead on, whether none does, and where to.
+    private (bool All, bool None) Read(int state, int slice, HashSet<int> ends)
+    {
+        bool all = true, none = true;
+        int at = 0;
+        Span<int> from = stackalloc int[MostStates];
+        Span<int> to = stackalloc int[MostStates];
+        foreach ((byte Low, byte High)[] sequence in _trie.Slices[slice].Sequences)
+        {
+            from[0] = state;
+            int fromCount = 1;
+            for (int i = 0; i < sequence.Length; i++)
+            {
+                int toCount = 0;
+                foreach (int member in from[..fromCount])
+                {
+                    foreach (int c in _rangeClasses[slice][at + i])
+                    {
+                        int next = _automaton.Next[(member * _automaton.ClassCount) + c];
+                        bool isOn = next >= 0;
+                        all &= isOn;
+                        // Inside a character no other way may branch off; and where more nesting is needed it may not fit.
+                        all &= !isOn || (_automaton.Need[next] <= _automaton.Need[state] && (i == sequence.Length - 1 || _automaton.IsPlain(next)));
+                        none &= !isOn;
+                        if (isOn && !to[..toCount].Contains(next))
+                        {
+                            if (toCount == MostStates)
+                                return (false, false);
+                            to[toCount++] = next;
+                        }
+                    }
+                }
+
+                to[..toCount].CopyTo(from);
+                fromCount = toCount;
+                if (fromCount == 0)
+                    break;
+            }
+
+            at += sequence.Length;
+            foreach (int end in from[..fromCount])
+                ends.Add(end);
+        }
+
+        return (all, none);
+    }
+}
