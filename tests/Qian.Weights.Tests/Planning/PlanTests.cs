@@ -51,7 +51,7 @@ public sealed class PlanTests : IDisposable
         // What the accounting says is what is there: the matrices that were packed, and the state of a sequence.
         Assert.Equal(memory.OwnedWeightBytes, Packed(engine.Model.Weights));
         using SequenceState sequence = engine.Model.NewSequence();
-        Assert.Equal(memory.SequenceStateBytes, 4 * (StateShape.Of(file.Config, LayerRange.All(file.Config)).LayerFloats * 3 + sequence.LastHidden.Length));
+        Assert.Equal(memory.SequenceStateBytes, 4 * (StateShape.Of(file.Config, LayerRange.All(file.Config)).LayerFloats * 3 + sequence.LastHidden.Length * (1 + sequence.MtpTailCapacity)));
     }
 
     [Fact]
