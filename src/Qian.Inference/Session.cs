@@ -12,8 +12,10 @@ public sealed class Session : IDisposable
     private readonly Engine _engine;
     private readonly Timeline _timeline;
     private int _busy;
+    private int _isUseKnown;
     private volatile bool _disposed;
     private volatile Generation? _running;
+    private volatile Tuple<PrefixMatch, int>? _lastUse;
 
     internal Session(Engine engine, Timeline timeline, Adapter? adapter)
     {
@@ -33,6 +35,15 @@ public sealed class Session : IDisposable
 
     /// <summary>Tokens whose state has been computed; the rest is computed when generation starts.</summary>
     public int ComputedCount => _timeline.ComputedCount;
+
+    /// <summary>
+    /// What of the tokens was known when the last computing of appended ones began: from this session before, or from the engine's
+    /// prefix store (<see cref="EngineOptions.PrefixCacheBytes"/>). Known once the first token came.
+    /// </summary>
+    public PrefixUse PrefixUse => _lastUse is { } use ? _engine.Describe(use.Item1, use.Item2) : PrefixUse.Nothing;
+
+    // Its count alone.
+    internal int CachedCount => _lastUse?.Item2 ?? 0;
 
     /// <summary>Appends token ids.</summary>
     /// <exception cref="BadRequestException">An id is not in the vocabulary, or the context would overflow.</exception>
@@ -64,7 +75,7 @@ public sealed class Session : IDisposable
     {
         if (ComputedCount == TokenCount)
             return;
-        await foreach (GeneratedToken _ in Run(new Generation(_timeline, cancellationToken), CancellationToken.None).ConfigureAwait(false))
+        await foreach (GeneratedToken _ in Run(new Generation(_timeline, cancellationToken) { WhenBegun = WhenBegun() }, CancellationToken.None).ConfigureAwait(false))
         {
             // A prefill yields no tokens; the stream ends when it is done.
         }
@@ -75,7 +86,7 @@ public sealed class Session : IDisposable
     internal async Task<IReadOnlyList<GeneratedToken>> ScoreAsync(int alternativeCount, CancellationToken cancellationToken)
     {
         PromptScorer scorer = _engine.NewScorer(alternativeCount);
-        await foreach (GeneratedToken _ in Run(new Generation(_timeline, cancellationToken) { Scorer = scorer }, CancellationToken.None).ConfigureAwait(false))
+        await foreach (GeneratedToken _ in Run(new Generation(_timeline, cancellationToken) { Scorer = scorer, WhenBegun = WhenBegun() }, CancellationToken.None).ConfigureAwait(false))
         {
             // As in PrefillAsync.
         }
@@ -88,11 +99,11 @@ public sealed class Session : IDisposable
     /// <param name="cancellationToken">Stops within one step; what was generated so far stays in the session.</param>
     /// <exception cref="BadRequestException">An option is out of range, nothing was appended, or the session's adapter was unloaded.</exception>
     public IAsyncEnumerable<GeneratedToken> GenerateAsync(SamplingOptions? options = null, CancellationToken cancellationToken = default) =>
-        Run(_engine.NewGeneration(_timeline, options, cancellationToken), CancellationToken.None);
+        Run(_engine.NewGeneration(_timeline, options, cancellationToken, whenBegun: WhenBegun()), CancellationToken.None);
 
     // As a turn of a conversation: with the preset of its mode, and the thinking counted from the start when the prompt opened it.
     internal IAsyncEnumerable<GeneratedToken> GenerateAsync(SamplingOptions? options, SamplingMode mode, bool insideThinking, CancellationToken cancellationToken) =>
-        Run(_engine.NewGeneration(_timeline, options, cancellationToken, mode, insideThinking), CancellationToken.None);
+        Run(_engine.NewGeneration(_timeline, options, cancellationToken, mode, insideThinking, WhenBegun()), CancellationToken.None);
 
     /// <summary>An independent continuation of the same text: keys and values are shared, the recurrent state is copied.</summary>
     /// <exception cref="BadRequestException">The session's adapter was unloaded.</exception>
@@ -108,6 +119,17 @@ public sealed class Session : IDisposable
         {
             Exclusive(false);
         }
+    }
+
+    // Keeps the first `count` tokens and their state; false, and nothing is changed, when more than these are computed already.
+    internal bool TryTruncate(int count)
+    {
+        Exclusive(true);
+        bool fits = count >= ComputedCount;
+        if (fits)
+            _timeline.Truncate(count);
+        Exclusive(false);
+        return fits;
     }
 
     /// <summary>Forgets everything.</summary>
@@ -126,17 +148,28 @@ public sealed class Session : IDisposable
         FreeIfIdle();
     }
 
+    // Null where nothing was appended since the last time: then it is still the same prompt.
+    private Action<PrefixMatch, int>? WhenBegun() => ComputedCount == TokenCount && TokenCount > 0 ? null : (match, cached) =>
+    {
+        // Set aside and begun again: that is no use of the prompt.
+        if (Interlocked.Exchange(ref _isUseKnown, 1) == 0)
+            _lastUse = Tuple.Create(match, cached);
+    };
+
     private async IAsyncEnumerable<GeneratedToken> Run(Generation generation, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         Adapter?.RequireLoaded();
         Exclusive(true);
         _running = generation;
+        _isUseKnown = 0;
         if (_disposed)
             generation.Cancel();
         bool submitted = false;
         using CancellationTokenRegistration registration = cancellationToken.UnsafeRegister(static g => ((Generation)g!).Cancel(), generation);
         try
         {
+            if (generation.Scorer is null && !generation.IsCancelled)
+                await _engine.WarmAsync(_timeline, CancellationToken.None).ConfigureAwait(false);
             _engine.Submit(generation);
             submitted = true;
             await foreach (GeneratedToken token in generation.Output.Reader.ReadAllAsync(CancellationToken.None).ConfigureAwait(false))

@@ -127,6 +127,7 @@ public sealed class SamplingOptionsTests
             ThinkingBudget = 2,
             DraftTokens = 2,
             IgnoreEos = true,
+            LoopGuard = false,
         };
         Assert.All(typeof(SamplingOptions).GetProperties().Where(p => p.GetMethod!.IsPublic && !p.GetMethod.IsStatic), p => Assert.NotNull(p.GetValue(full)));
         Assert.Equal(full, SamplingOptions.Merge(full, SamplingOptions.Greedy));
