@@ -54,7 +54,9 @@ public sealed class ScriptedModel : IDisposable
 
     public string Path { get; }
 
-    public Engine Load() => Engine.Load(Path, new EngineOptions { ContextLength = 2048, ThreadCount = 1 });
+    // Without a prefix store unless one is asked for: a request asked twice is computed twice.
+    public Engine Load(EngineOptions? options = null) =>
+        Engine.Load(Path, (options ?? new EngineOptions()) with { ContextLength = 2048, ThreadCount = 1, PrefixCacheBytes = options?.PrefixCacheBytes ?? 0 });
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 

@@ -81,7 +81,9 @@ public sealed class ConversationEncoderTests
     {
         ChatTemplateOptions options = new() { PreserveThinking = true };
         int[] prompt = Encode(options, s_user).Tokens;
-        Answer(prompt, "I think\n</think>\n\nThe sum.", new Message(MessageRole.Assistant, "The sum.") { ReasoningContent = "I think", ToolCalls = [Call("""{"a":20}""")] }, thinks: true);
+        Answer(
+            prompt, "I think\n</think>\n\nThe sum.\n\n<tool_call>\n<function=add>\n<parameter=a>\n20\n</parameter>\n</function>\n</tool_call>",
+            new Message(MessageRole.Assistant, "The sum.") { ReasoningContent = "I think", ToolCalls = [Call("""{"a":20}""")] }, thinks: true);
         var echo = new Message(MessageRole.Assistant, content) { ReasoningContent = reasoning, ToolCalls = [Call($$"""{"a":{{a}}}""")] };
         EncodedPrompt next = Encode(options, s_user, echo, s_next);
         Assert.Equal(next.Text, s_tokenizer.Decode(next.Tokens));

@@ -95,7 +95,7 @@ public sealed class PrefixDiskTests(DraftModels models) : IClassFixture<DraftMod
                         bytes = bytes[..random.Next(bytes.Length)];
                         break;
                     case 2:
-                        random.NextBytes(bytes.AsSpan(0, 64));
+                        random.NextBytes(bytes.AsSpan(0, Math.Min(64, bytes.Length)));
                         break;
                     default:
                         bytes = [.. bytes, 0];

@@ -50,6 +50,6 @@ public sealed class PrefixTreeTests
         }
 
         // What is pruned where nothing hangs on it: only forks that lost a side may be left, and they hold nothing.
-        Assert.Equal(0, tree.Root.Children.Count);
+        Assert.Empty(tree.Root.Children);
     }
 }
