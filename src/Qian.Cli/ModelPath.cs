@@ -26,7 +26,7 @@ internal static class ModelPath
         if (!File.Exists(Path.Combine(Embedded, "config.json")))
             throw new BadRequestException("no model given, and this build holds no embedded one: name one with -m PATH (a .gguf file, a Hugging Face folder, or a pulled name).");
         if (!s_noted)
-            Terminal.Note("nano, the embedded demonstration model, answers. For the real one: qian pull Qwen/Qwen3.6-27B-GGUF, then -m Qwen/Qwen3.6-27B-GGUF.");
+            Terminal.Note("nano, the embedded demonstration model, is used. For the real one: qian pull Qwen/Qwen3.6-27B-GGUF, then -m Qwen/Qwen3.6-27B-GGUF.");
         s_noted = true;
         return Embedded;
     }

@@ -73,6 +73,8 @@ internal static class TemplateVerb
     private static (IReadOnlyList<Message> Messages, IReadOnlyList<ToolDefinition>? Tools) Read(string path, CancellationToken cancellation, out JsonDocument document)
     {
         bool isStandardInput = path == "-";
+        if (!isStandardInput && !File.Exists(path))
+            throw new BadRequestException($"{path}: no such file. Expected a JSON file with a list of messages, or an object with messages and tools.");
         string json = isStandardInput ? StandardInput.ReadAll(cancellation) : File.ReadAllText(path);
         string source = isStandardInput ? "standard input" : path;
         try

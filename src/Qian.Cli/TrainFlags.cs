@@ -12,7 +12,7 @@ namespace Qian.Cli;
 // The options of `qian train`, and the request that they make.
 internal sealed class TrainFlags
 {
-    private readonly Option<string?> _model = new("--model", "-m") { Description = "Model to start from: a Hugging Face folder, or for adapters any model file", HelpName = "PATH" };
+    private readonly Option<string?> _model = new("--model", "-m") { Description = "Model to start from: a Hugging Face folder, or for adapters any model file (default: the embedded nano)", HelpName = "PATH" };
     private readonly Option<string?> _adapterFor = new("--adapter-for") { Description = "The same, for an adapter", HelpName = "PATH" };
     private readonly Option<string[]?> _data = new("--data", "-d") { Description = "Texts to learn from: .jsonl (chats, or objects with a text), .txt and .md files, or folders of such; may be repeated", HelpName = "PATH" };
     private readonly Option<string[]?> _code = new("--code") { Description = "Source tree to learn from, as whole files and as gaps to fill; respects .gitignore; may be repeated", HelpName = "DIR" };
@@ -80,15 +80,15 @@ internal sealed class TrainFlags
     {
         bool isFull = parsed.GetValue(_full);
         string? adapterFor = parsed.GetValue(_adapterFor);
-        if ((parsed.GetValue(_model) is null) == (adapterFor is null))
-            throw new BadRequestException(adapterFor is null ? "no model given: name one to start from with -m PATH, or --adapter-for PATH." : "give either -m or --adapter-for, not both.");
+        if (parsed.GetValue(_model) is not null && adapterFor is not null)
+            throw new BadRequestException("give either -m or --adapter-for, not both.");
         if (isFull)
             RefuseAdapterFlags(parsed);
         ulong seed = parsed.GetValue(_seed);
         return new TrainRequest
         {
-            ModelPath = ModelPath.Of(parsed.GetValue(_model) ?? adapterFor!),
             OutFolder = parsed.GetValue(_out) ?? throw new BadRequestException("no --out DIR given: where should the trained model go?"),
+            ModelPath = ModelPath.Of(parsed.GetValue(_model) ?? adapterFor),
             Data = Data(parsed, seed),
             WatchedPaths = parsed.GetValue(_watch) ?? [],
             Lora = isFull ? null : Adapter(parsed, seed),

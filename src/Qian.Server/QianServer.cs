@@ -11,6 +11,7 @@ using Qian.Inference;
 using Qian.Server.Anthropic;
 using Qian.Server.Http;
 using Qian.Server.OpenAi;
+using Qian.Server.Page;
 using Qian.Server.Plain;
 using Qian.Server.Replies;
 using Qian.Server.Security;
@@ -147,6 +148,7 @@ public sealed class QianServer : IAsyncDisposable
         routes.MapGet("/health", status.HealthAsync);
         routes.MapGet("/ready", status.ReadyAsync);
         routes.MapGet("/metrics", status.MetricsAsync);
+        PageFiles.Map(routes);
     }
 
     private sealed class NoLifetime : IHostLifetime

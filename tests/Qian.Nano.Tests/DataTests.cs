@@ -24,7 +24,7 @@ public partial class DataTests
         Assert.All(s_heldOut.Value.SelectMany(sample => sample.Traits), trait => Assert.True(Partition.IsHeldOut(trait.Kind, trait.Key), $"{trait} in held-out"));
         foreach (Conversation sample in s_heldOut.Value)
         {
-            string[] kinds = sample.Family switch { "functions" => ["composition", "wording", "name"], "tools" => ["request"], "talk" => ["question"], _ => ["form", "request"] };
+            string[] kinds = sample.Family switch { "functions" => ["composition", "wording", "name"], "tools" or "recall" => ["request"], "talk" => ["question"], _ => ["form", "request"] };
             Assert.Subset(sample.Traits.Select(trait => trait.Kind).ToHashSet(), kinds.ToHashSet());
         }
     }

@@ -20,14 +20,19 @@ public sealed class ScriptedModel : IDisposable
     private readonly string _folder = Directory.CreateTempSubdirectory("qian-scripted-").FullName;
 
     public ScriptedModel()
+        : this(ThinkingScript, PlainScript)
+    {
+    }
+
+    internal ScriptedModel(string[] thinkingScript, string[] plainScript)
     {
         Path = System.IO.Path.Combine(_folder, "scripted.gguf");
-        TokenizerSpec spec = Vocabulary();
+        TokenizerSpec spec = Vocabulary([.. thinkingScript, .. plainScript]);
         string source = System.IO.Path.Combine(_folder, "source");
         Directory.CreateDirectory(source);
         File.Copy(System.IO.Path.Combine(GoldenFolders.TextDenseTiny, "config.json"), System.IO.Path.Combine(source, "config.json"));
         byte[] file = File.ReadAllBytes(System.IO.Path.Combine(GoldenFolders.TextDenseTiny, "model.safetensors"));
-        WriteWeights(file, Successors(new Tokenizer(spec)));
+        WriteWeights(file, Successors(new Tokenizer(spec), [("\n", thinkingScript), ("\n\n", plainScript)]));
         File.WriteAllBytes(System.IO.Path.Combine(source, "model.safetensors"), file);
         using Checkpoint checkpoint = Checkpoint.Open(source);
         GgufExport.Write(checkpoint, Path, WeightType.F32, spec);
@@ -60,18 +65,18 @@ public sealed class ScriptedModel : IDisposable
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
-    private static TokenizerSpec Vocabulary()
+    private static TokenizerSpec Vocabulary(string[] texts)
     {
         TokenizerSpec made = SyntheticVocabulary.Create(VocabularySize, SpareCount);
         int firstSpare = VocabularySize - SpareCount;
-        AddedToken[] pieces = [.. ThinkingScript.Concat(PlainScript).Select((text, i) => new AddedToken(firstSpare + i, text, false))];
+        AddedToken[] pieces = [.. texts.Select((text, i) => new AddedToken(firstSpare + i, text, false))];
         return new TokenizerSpec(made.Pieces, made.Merges, [.. made.AddedTokens, .. pieces], made.PreTokenizer) { EosId = made.EosId, PaddingId = made.PaddingId };
     }
 
-    private static List<(int Before, int Next)> Successors(Tokenizer tokenizer)
+    private static List<(int Before, int Next)> Successors(Tokenizer tokenizer, (string Start, string[] Script)[] scripts)
     {
         var chain = new List<(int, int)>();
-        foreach ((string start, string[] script) in (ReadOnlySpan<(string, string[])>)[("\n", ThinkingScript), ("\n\n", PlainScript)])
+        foreach ((string start, string[] script) in scripts)
         {
             int before = Assert.Single(tokenizer.Encode(start));
             foreach (string piece in (string[])[.. script, "<|im_end|>"])

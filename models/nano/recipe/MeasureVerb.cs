@@ -15,8 +15,9 @@ internal static class MeasureVerb
         var items = new Option<int>("--items") { Description = "Functions to ask for; half as many tool calls and JSON texts, a quarter as many repairs", DefaultValueFactory = _ => 200, HelpName = "N" };
         var seed = new Option<ulong>("--seed") { Description = "Same seed, same items", DefaultValueFactory = _ => 1, HelpName = "S" };
         var types = new Option<string?>("--types") { Description = "Also with all matrices as these types: Q8_0, Q4_K_M …", HelpName = "LIST" };
+        var transcripts = new Option<string?>("--transcripts") { Description = "Append every repair there, a conversation a line (JSON)", HelpName = "FILE" };
         var json = new Option<bool>("--json") { Description = "Print the figures as JSON" };
-        var command = new Command("measure", "Measure the model on held-out items") { model, items, seed, types, json };
+        var command = new Command("measure", "Measure the model on held-out items") { model, items, seed, types, transcripts, json };
         command.SetAction(parsed =>
         {
             List<(string Name, WeightType? Type)> runs = [("as stored", null)];
@@ -24,7 +25,7 @@ internal static class MeasureVerb
             var results = new List<(string Type, IReadOnlyList<Score> Scores)>();
             foreach ((string name, WeightType? type) in runs)
             {
-                results.Add((name, Run(parsed.GetValue(model)!, type, parsed.GetValue(seed), parsed.GetValue(items))));
+                results.Add((name, Run(parsed.GetValue(model)!, type, parsed.GetValue(seed), parsed.GetValue(items), transcripts: parsed.GetValue(transcripts))));
                 if (!parsed.GetValue(json))
                     Print(results[^1].Type, results[^1].Scores);
             }
@@ -36,13 +37,13 @@ internal static class MeasureVerb
         return command;
     }
 
-    public static IReadOnlyList<Score> Run(string path, WeightType? type, ulong seed, int items, int mostTokens = int.MaxValue)
+    public static IReadOnlyList<Score> Run(string path, WeightType? type, ulong seed, int items, int mostTokens = int.MaxValue, string? transcripts = null)
     {
         using Engine engine = Engine.Load(path, new EngineOptions { LoadAs = type, ContextLength = 4096 });
         var speaker = new Speaker(engine, mostTokens);
         List<Score> scores = [.. AnswerMeasure.Functions(speaker, seed, items, out IReadOnlyList<Reply> replies)];
         scores.Add(AnswerMeasure.Calls(speaker, seed, Math.Max(1, items / 2)));
-        scores.Add(RepairMeasure.Run(speaker, seed, Math.Max(1, items / 4)));
+        scores.Add(RepairMeasure.Run(speaker, seed, Math.Max(1, items / 4), transcripts));
         scores.Add(AnswerMeasure.Json(speaker, seed, Math.Max(1, items / 2)));
         scores.AddRange(DraftMeasure.Run(path, type, replies));
         return scores;

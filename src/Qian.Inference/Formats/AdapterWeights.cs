@@ -21,6 +21,9 @@ internal sealed record AdapterWeights
     // The scale is alpha / sqrt(rank) instead of alpha / rank (Kalajdzievski, 2023).
     public bool UsesRsLora { get; init; }
 
+    // Share of the inputs that training left out; running knows none.
+    public double Dropout { get; init; }
+
     // In the order of layers, the head first; no two of the same place.
     public required IReadOnlyList<AdapterTarget> Targets { get; init; }
 

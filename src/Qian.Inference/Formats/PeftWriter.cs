@@ -66,7 +66,7 @@ internal static class PeftWriter
             json.WriteStartObject("loftq_config");
             json.WriteEndObject();
             json.WriteNumber("lora_alpha", alpha);
-            json.WriteNumber("lora_dropout", 0.0);
+            json.WriteNumber("lora_dropout", adapter.Dropout);
             json.WriteNull("megatron_config");
             json.WriteString("megatron_core", "megatron.core");
             json.WriteNull("modules_to_save");

@@ -2,6 +2,7 @@ using System.Net;
 using Microsoft.AspNetCore.Http;
 using Microsoft.Extensions.Primitives;
 using Qian.Server.Http;
+using Qian.Server.Page;
 
 namespace Qian.Server.Security;
 
@@ -52,7 +53,7 @@ internal sealed class Doorkeeper
             }
         }
 
-        if (!s_open.Contains(request.Path.Value) && !_keys.Admit(request))
+        if (!s_open.Contains(request.Path.Value) && !PageFiles.Holds(request.Path) && !_keys.Admit(request))
             throw RequestFault.WrongKey();
         return true;
     }

@@ -50,7 +50,7 @@ internal static class HuggingFaceFolder
     }
 
     // The values of one tensor in a float type.
-    public static void WriteValues(SafetensorsWriter writer, FloatView values, SafetensorsType type)
+    private static void WriteValues(SafetensorsWriter writer, FloatView values, SafetensorsType type)
     {
         WeightType stored = type.AsWeightType()!.Value;
         var bytes = new byte[PieceValues * type.ByteSize()];

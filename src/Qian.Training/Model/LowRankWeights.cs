@@ -63,7 +63,9 @@ internal sealed class LowRankWeights : WeightSet
         return index < 0 || expert >= 0 ? frozen : new LowRankWeight(frozen, _adapters[index].A, _adapters[index].B, _options, index);
     }
 
-    public override void Save(string folder, SavedType type) => PeftFolder.Save(_checkpoint, _options, _adapters, folder, type);
+    // A PEFT folder, in Hugging Face's spelling and order of value heads whatever format the base was read from.
+    public override void Save(string folder, SavedType type) =>
+        PeftWriter.Write(Trained(), Config, folder, type == SavedType.BF16 ? SafetensorsType.BF16 : SafetensorsType.F32, ModulePrefix());
 
     public override void Dispose()
     {
@@ -97,8 +99,32 @@ internal sealed class LowRankWeights : WeightSet
 
     private static bool IsFp8(TensorSummary tensor) => tensor.Role is not null && tensor.TypeName == SafetensorsType.F8E4M3.Name();
 
+    private AdapterWeights Trained()
+    {
+        IEnumerable<AdapterTarget> targets = _adapters.Select(adapter => new AdapterTarget(
+            adapter.Role, adapter.Layer, _options.Rank, _options.Alpha, adapter.A.Value.Span.ToArray(), adapter.B.Value.Span.ToArray()));
+        return new AdapterWeights
+        {
+            Name = Config.Name,
+            BaseModel = Config.Name,
+            UsesRsLora = _options.UseRsLora,
+            Dropout = _options.Dropout,
+            Targets = [.. Config.ValueHeadsInterleaved ? targets.Select(target => AdapterOrder.ToHuggingFace(Config, target)) : targets],
+        };
+    }
+
+    // What the base's tensors have before "layers.0…"; other formats do not say, and most of the family's checkpoints are multimodal.
+    private string ModulePrefix()
+    {
+        if (_checkpoint is not HuggingFaceCheckpoint)
+            return PeftWriter.MultimodalPrefix;
+        string tensor = _checkpoint.Require(TensorRole.InputNorm, 0).Name;
+        return tensor[..tensor.IndexOf("layers.", StringComparison.Ordinal)];
+    }
+
     private void Declare()
     {
+        string prefix = ModulePrefix();
         for (int layer = 0; layer < Config.LayerCount; layer++)
         {
             foreach (TensorRole role in Enum.GetValues<TensorRole>())
@@ -106,7 +132,7 @@ internal sealed class LowRankWeights : WeightSet
                 if (!TensorShapes.Occurs(Config, role, layer) || !_options.Covers(role))
                     continue;
                 (int rows, int columns) = TensorShapes.Of(Config, role);
-                string module = PeftFolder.ModuleName(_checkpoint, role, layer);
+                string module = PeftAdapter.Root + AdapterNames.Module(Config, prefix, role, layer);
                 _adapters.Add(new Adapter(role, layer, Declare($"{module}.lora_A.weight", _options.Rank, columns), Declare($"{module}.lora_B.weight", rows, _options.Rank)));
             }
         }

@@ -3,7 +3,7 @@ namespace Qian.Nano;
 // Which family the next sample comes from: the one furthest behind its share of what the assistant writes, for that is what is learnt.
 internal sealed class Mixture(ulong seed, Split split)
 {
-    private static readonly (string Family, double Share)[] s_shares = [("functions", 0.60), ("tools", 0.20), ("talk", 0.10), ("json", 0.10)];
+    private static readonly (string Family, double Share)[] s_shares = [("functions", 0.58), ("tools", 0.19), ("talk", 0.07), ("json", 0.08), ("recall", 0.08)];
 
     private readonly long[] _written = new long[s_shares.Length];
     private long _index;
@@ -30,6 +30,7 @@ internal sealed class Mixture(ulong seed, Split split)
             "functions" => FunctionRequests.Draw(dice, split),
             "tools" => dice.Chance(65) ? RepairSession.Draw(dice, split).Transcript(dice) : Errands.Draw(dice, split),
             "talk" => SmallTalk.Draw(dice, split),
+            "recall" => Recall.Draw(dice, split),
             _ => JsonRequests.Draw(dice, split),
         };
     }

@@ -105,6 +105,8 @@ internal static class JsonRequests
     private static string Word(Dice dice, Split split, string[] words)
     {
         // Names of people and cities are partitioned; what the short lists hold is needed on both sides.
+        if (split == Split.Training && dice.Chance(35))
+            return char.IsUpper(words[0][0]) ? Invented.Capitalised(dice, split) : Invented.Word(dice, split);
         while (true)
         {
             string word = dice.Pick(words);

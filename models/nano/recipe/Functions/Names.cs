@@ -3,6 +3,9 @@ namespace Qian.Nano;
 // Identifiers. Every name is on one side of the partition, as words, so that PascalCase and snake_case fall together.
 internal static class Names
 {
+    // In training, so many in a hundred names are words that can only be copied.
+    private const int InventedShare = 25;
+
     private static readonly string[] s_verbs = ["", "get", "compute", "calculate", "find", "return", "make", "the", "to", "do"];
     private static readonly string[] s_tails = ["", "of", "from", "in", "for", "value", "result"];
 
@@ -27,7 +30,7 @@ internal static class Names
     {
         while (true)
         {
-            string name = dice.Pick(s_pools[pool]);
+            string name = split == Split.Training && dice.Chance(InventedShare) ? Invented.Word(dice, split) : dice.Pick(s_pools[pool]);
             // Small pools may have no held-out name: a number makes one.
             if (dice.Chance(split == Split.HeldOut ? 30 : 3))
                 name += dice.Between(1, 3);
@@ -45,8 +48,10 @@ internal static class Names
             string verb = dice.Chance(55) || isQuestion ? "" : dice.Pick(s_verbs);
             string tail = dice.Chance(75) ? "" : dice.Pick(s_tails);
             string name = $"{verb} {core} {tail}".Trim().Replace("  ", " ", StringComparison.Ordinal);
-            if (split == Split.HeldOut && dice.Chance(20))
+            if (split == Split.HeldOut ? dice.Chance(20) : dice.Chance(4))
                 name += " " + dice.Between(1, 9);
+            else if (split == Split.Training && dice.Chance(InventedShare / 2))
+                name += " " + Invented.Word(dice, split);
             if (!s_builtIn.Contains(name) && split.Admits("name", name))
                 return name;
         }

@@ -1,3 +1,4 @@
+using System.Text.Json;
 using Qian.Inference.Chat;
 
 namespace Qian.Nano;
@@ -8,7 +9,7 @@ internal static class RepairMeasure
     private const int MostSteps = 8;
     private const int MaxTokens = 400;
 
-    public static Score Run(Speaker speaker, ulong seed, int count)
+    public static Score Run(Speaker speaker, ulong seed, int count, string? transcripts = null)
     {
         List<Repair> repairs = [.. Enumerable.Range(0, count).Select(i => Start(seed, i))];
         for (int step = 0; step < MostSteps; step++)
@@ -28,6 +29,8 @@ internal static class RepairMeasure
         // The original tests and more like them, whatever the model says about them.
         List<IReadOnlyList<TestCase>> cases = [.. repairs.Select((repair, i) => MoreCases(repair.Session, seed, i))];
         IReadOnlyList<CodeOutcome> final = CodeRunner.RunCSharp([.. repairs.Select((repair, i) => repair.Item(i, cases[i]))]);
+        if (transcripts is not null)
+            File.AppendAllLines(transcripts, repairs.Select((repair, i) => repair.Transcript(final[i].Passes(cases[i]))));
         return new Score("seeded bug repaired within 8 steps", repairs.Where((_, i) => final[i].Passes(cases[i])).Count(), count, "C#, held-out bugs");
     }
 
@@ -71,12 +74,13 @@ internal static class RepairMeasure
         {
             if (reply.Calls.Count == 0)
             {
+                Turns.Add(Turn.Assistant(reply.Text, thinks ? reply.Reasoning.Trim() : null));
                 IsOver = true;
                 return;
             }
 
             ToolCall call = reply.Calls[0];
-            (string, string)[] arguments = call.Arguments.ValueKind == System.Text.Json.JsonValueKind.Object
+            (string, string)[] arguments = call.Arguments.ValueKind == JsonValueKind.Object
                 ? [.. call.Arguments.EnumerateObject().Select(argument => (argument.Name, argument.Value.ToString()))]
                 : [];
             Turns.Add(Turn.Calls(new Call(call.Name, arguments), thinks ? reply.Reasoning.Trim() : null, reply.Text.Trim()));
@@ -85,6 +89,8 @@ internal static class RepairMeasure
             if (answer is not null)
                 Turns.Add(Turn.Result(answer));
         }
+
+        public string Transcript(bool passed) => JsonSerializer.Serialize(new { passed, patient = session.Patient.Key, bug = session.Patient.Bug, messages = JsonDocument.Parse(MessageWriter.Write(Speaker.Messages(Turns))).RootElement });
 
         public void Report(CodeOutcome outcome)
         {

@@ -20,13 +20,13 @@ internal static class Errands
     {
         while (true)
         {
-            ToolBox tools = dice.Pick(ToolBox.All);
+            ToolBox tools = ToolBox.Draw(dice, split);
             bool thinks = dice.Chance(50);
             (string request, string asked, List<Turn> turns) = dice.Below(5) switch
             {
-                0 => Setting(dice, tools, thinks, change: false),
-                1 => Setting(dice, tools, thinks, change: true),
-                2 => Write(dice, thinks, ref tools),
+                0 => Setting(dice, split, tools, thinks, change: false),
+                1 => Setting(dice, split, tools, thinks, change: true),
+                2 => Write(dice, split, thinks, ref tools),
                 3 => Count(dice, tools, thinks),
                 _ => Check(dice, tools, thinks),
             };
@@ -36,18 +36,20 @@ internal static class Errands
         }
     }
 
-    private static (string, string, List<Turn>) Setting(Dice dice, ToolBox tools, bool thinks, bool change)
+    private static (string, string, List<Turn>) Setting(Dice dice, Split split, ToolBox tools, bool thinks, bool change)
     {
         List<string> keys = [.. s_keys];
+        if (split == Split.Training && dice.Chance(40))
+            keys = [.. Enumerable.Range(0, 6).Select(_ => Invented.Word(dice, split)).Distinct()];
         dice.Shuffle(keys);
-        string file = dice.Pick(s_files);
-        string[] lines = [.. keys.Take(dice.Between(2, 6)).Select(key => $"{key} = {Value(dice)}")];
+        string file = File(dice, split, s_files);
+        string[] lines = [.. keys.Take(dice.Between(2, 6)).Select(key => $"{key} = {Value(dice, split)}")];
         int at = dice.Below(lines.Length);
         string key = keys[at];
         string value = lines[at][(key.Length + 3)..];
         string content = string.Join('\n', lines);
         string asked = dice.Pick(change ? s_sets : s_asks);
-        string wanted = Value(dice);
+        string wanted = Value(dice, split);
         string request = asked.Replace("{k}", key, StringComparison.Ordinal).Replace("{f}", file, StringComparison.Ordinal).Replace("{v}", wanted, StringComparison.Ordinal);
         List<Turn> turns = [Turn.Calls(tools.Read(file), thinks ? $"I read {file}." : null), Turn.Result(content)];
         if (!change)
@@ -66,13 +68,13 @@ internal static class Errands
         return (request, asked, turns);
     }
 
-    private static (string, string, List<Turn>) Write(Dice dice, bool thinks, ref ToolBox tools)
+    private static (string, string, List<Turn>) Write(Dice dice, Split split, bool thinks, ref ToolBox tools)
     {
         tools = ToolBox.All[dice.Pick(0, 2)];
-        List<string> things = [.. s_things];
+        List<string> things = split == Split.Training && dice.Chance(40) ? [.. Enumerable.Range(0, 4).Select(_ => Invented.Word(dice, split)).Distinct()] : [.. s_things];
         dice.Shuffle(things);
         string[] lines = [.. things.Take(dice.Between(2, 4))];
-        string file = dice.Pick(s_lists);
+        string file = File(dice, split, s_lists);
         string asked = dice.Pick(s_writes);
         string words = string.Join(", ", lines.Take(lines.Length - 1)) + " and " + lines[^1];
         List<Turn> turns =
@@ -113,5 +115,8 @@ internal static class Errands
         return (asked, asked, turns);
     }
 
-    private static string Value(Dice dice) => dice.Chance(50) ? dice.Pick(s_texts) : dice.Between(1, 9000).ToString(CultureInfo.InvariantCulture);
+    private static string File(Dice dice, Split split, string[] names) =>
+        split == Split.Training && dice.Chance(30) ? Invented.Word(dice, split) + dice.Pick(".ini", ".txt", ".conf") : dice.Pick(names);
+
+    private static string Value(Dice dice, Split split) => split == Split.Training && dice.Chance(30) ? Invented.Word(dice, split) : dice.Chance(50) ? dice.Pick(s_texts) : dice.Between(1, 9000).ToString(CultureInfo.InvariantCulture);
 }

@@ -46,7 +46,7 @@ internal sealed class RepairSession
             if (patient is null || !split.Admits("bug", $"{patient.Key}/{patient.Bug}") || patient.Cases(dice) is not { } cases)
                 continue;
             string request = dice.Pick(s_requests);
-            string className = dice.Pick(s_classes) + (dice.Chance(40) ? " " + dice.Pick("page", "one", "two", "helper", "box", "unit", "code", "lib", "main", "set") : "");
+            string className = split == Split.Training && dice.Chance(30) ? Invented.Word(dice, split) : dice.Pick(s_classes) + (dice.Chance(40) ? " " + dice.Pick("page", "one", "two", "helper", "box", "unit", "code", "lib", "main", "set") : "");
             if (!split.Admits("request", request) || !split.Admits("name", className))
                 continue;
             string path = language == Language.CSharp ? Names.Pascal(className) + ".cs" : Names.Snake(className) + ".py";
@@ -57,7 +57,7 @@ internal sealed class RepairSession
             return new RepairSession
             {
                 Patient = patient,
-                Tools = dice.Pick(ToolBox.All),
+                Tools = ToolBox.Draw(dice, split),
                 SourcePath = path,
                 Request = request.Replace("{f}", path, StringComparison.Ordinal).Replace("{m}", patient.MethodName, StringComparison.Ordinal),
                 Cases = cases,
