@@ -78,26 +78,25 @@ public sealed class ServeTests(TinyModel model) : IClassFixture<TinyModel>
     public async Task ARestartedServerGoesOnFromItsFolder()
     {
         string folder = Path.Combine(model.Folder, "prefixes");
-        string[] options = ["--prefix-dir", folder, "--prefix-cache", "64M", "--prefix-dir-size", "256M"];
-        var text = new StringBuilder("A long story. ");
-        for (int i = 0; i < 100; i++)
-            text.Append("And so on. ");
+        string[] options = ["--prefix-dir", folder, "--prefix-cache", "64M", "--prefix-dir-size", "256M", "-t", "1"];
+        var messages = new List<object> { new { role = "user", content = string.Concat(Enumerable.Repeat("A long story. ", 100)) } };
         int known = 0;
         for (int turn = 0; turn < 3; turn++)
         {
             using CliProcess process = Start(options);
             Uri address = await AddressOf(process);
-            text.Append("Then what? ");
-            string body = JsonSerializer.Serialize(new { messages = new[] { new { role = "user", content = "x" }, new { role = "assistant", content = text.ToString() }, new { role = "user", content = "y" } }, max_tokens = 1, temperature = 0, logit_bias = new Dictionary<string, int>() });
+            string body = JsonSerializer.Serialize(new { messages, max_tokens = 8, temperature = 0, chat_template_kwargs = new { enable_thinking = false, preserve_thinking = true } });
             using HttpResponseMessage response = await s_client.PostAsync(new Uri(address, "/v1/chat/completions"), new StringContent(body, Encoding.UTF8, "application/json"));
             using JsonDocument reply = JsonDocument.Parse(await response.Content.ReadAsStringAsync());
             JsonElement usage = reply.RootElement.GetProperty("usage");
-            Assert.Equal(known > 0, usage.GetProperty("prompt_tokens_details").GetProperty("cached_tokens").GetInt32() > 0);
-            known = usage.GetProperty("prompt_tokens").GetInt32();
+            Assert.Equal(known, usage.GetProperty("prompt_tokens_details").GetProperty("cached_tokens").GetInt32());
+            known = usage.GetProperty("prompt_tokens").GetInt32() + usage.GetProperty("completion_tokens").GetInt32() - 1;
+            messages.Add(new { role = "assistant", content = reply.RootElement.GetProperty("choices")[0].GetProperty("message").GetProperty("content").GetString() });
+            messages.Add(new { role = "user", content = "Go on." });
             if (turn == 0)
             {
-                // What is kept is written a little later.
-                for (int i = 0; i < 1000 && !Directory.EnumerateFiles(folder, "*.state", SearchOption.AllDirectories).Any(); i++)
+                // What is kept is written a little later, what was said last.
+                for (int i = 0; i < 2000 && !Directory.EnumerateFiles(folder, "replies", SearchOption.AllDirectories).Any(); i++)
                     await Task.Delay(20);
                 await process.Kill();
                 continue;
