@@ -27,6 +27,7 @@ public sealed class Engine : IDisposable
     private readonly Lazy<ChatTemplate> _template;
     private readonly Lock _adapterLock = new();
     private readonly List<Adapter> _adapters = [];
+    private readonly HashSet<Session> _sessions = [];
     private bool _disposed;
 
     private Engine(LoadedModel model, EngineOptions options, MemoryPlan memory, int contextLength, Tokenizer? tokenizer)
@@ -50,7 +51,7 @@ public sealed class Engine : IDisposable
             _store.WhenSaved = SaveReplies;
         int messageStart = tokenizer is not null && tokenizer.TryGetId("<|im_start|>", out int start) ? start : -1;
         var plan = new KeepPlan(messageStart, memory.SequenceStateBytes, memory.KvBytesPerToken, memory.PrefixCacheBytes);
-        _scheduler = new Scheduler(model.Network, Config.VocabularySize, _store, plan, _speculator);
+        _scheduler = new Scheduler(model.Network, Config.VocabularySize, _store, plan, TryGiveUpIdle, _speculator);
         _template = new Lazy<ChatTemplate>(() => model.Checkpoint.ChatTemplate is { } source ? ChatTemplate.Compile(source) : ChatTemplate.Default);
     }
 
@@ -241,6 +242,27 @@ public sealed class Engine : IDisposable
     internal Task WarmAsync(Timeline timeline, CancellationToken cancellation) => _replyFile is not null && timeline.ComputedCount + 1 < timeline.TotalCount
         ? _store.LoadAsync(timeline.State.Adapter, [.. timeline.Tokens], timeline.ComputedCount, () => _model.NewSequence(timeline.State.Adapter), cancellation)
         : Task.CompletedTask;
+
+    internal void Remember(Session session)
+    {
+        lock (_sessions)
+            _sessions.Add(session);
+    }
+
+    internal void Forget(Session session)
+    {
+        lock (_sessions)
+            _sessions.Remove(session);
+    }
+
+    // The session that was idle longest makes room for requests.
+    private bool TryGiveUpIdle()
+    {
+        Session[] sessions;
+        lock (_sessions)
+            sessions = [.. _sessions];
+        return sessions.OrderBy(session => session.LastUsed).Any(session => session.TryGiveUpState());
+    }
 
     private void SaveReplies()
     {

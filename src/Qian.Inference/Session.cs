@@ -4,11 +4,15 @@ using Qian.Inference.Runtime;
 namespace Qian.Inference;
 
 /// <summary>
-/// One timeline of tokens with its model state. Append text or tokens, then generate; what was computed stays computed.
+/// One timeline of tokens with its model state. Append text or tokens, then generate; what was computed stays computed, unless
+/// running requests need an idle session's memory: then it is computed again, to the same bits, when the session goes on.
 /// One operation at a time: a session is not thread-safe, different sessions of one engine may be used side by side.
 /// </summary>
 public sealed class Session : IDisposable
 {
+    // What _busy may be; Taken: for a moment, by the compute thread.
+    private const int Idle = 0, Used = 1, Taken = 2;
+
     private readonly Engine _engine;
     private readonly Timeline _timeline;
     private int _busy;
@@ -22,7 +26,11 @@ public sealed class Session : IDisposable
         _engine = engine;
         _timeline = timeline;
         Adapter = adapter;
+        engine.Remember(this);
     }
+
+    // Milliseconds on the system's clock.
+    internal long LastUsed { get; private set; } = Environment.TickCount64;
 
     /// <summary>What its tokens are computed with beside the model's weights, forks included; null for the model as it is.</summary>
     public Adapter? Adapter { get; }
@@ -185,17 +193,38 @@ public sealed class Session : IDisposable
         }
     }
 
+    // Drops the state for those that need its memory; the tokens stay, and are computed again when the session goes on. False when
+    // it is in use or has none.
+    internal bool TryGiveUpState()
+    {
+        if (Interlocked.CompareExchange(ref _busy, Taken, Idle) != Idle)
+            return false;
+        bool had = !_disposed && _timeline.State.BlockCount > 0;
+        if (had)
+            _timeline.State.Reset();
+        Interlocked.Exchange(ref _busy, Idle);
+        if (_disposed)
+            FreeIfIdle();
+        return had;
+    }
+
     private void Exclusive(bool enter)
     {
         if (enter)
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
-            if (Interlocked.Exchange(ref _busy, 1) != 0)
-                throw new InvalidOperationException("this session is generating; a session does one thing at a time (Fork it to continue twice)");
+            var spin = new SpinWait();
+            for (int use; (use = Interlocked.CompareExchange(ref _busy, Used, Idle)) != Idle; spin.SpinOnce())
+            {
+                if (use == Used)
+                    throw new InvalidOperationException("this session is generating; a session does one thing at a time (Fork it to continue twice)");
+            }
+
             return;
         }
 
-        Interlocked.Exchange(ref _busy, 0);
+        LastUsed = Environment.TickCount64;
+        Interlocked.Exchange(ref _busy, Idle);
         if (_disposed)
             FreeIfIdle();
     }
@@ -204,7 +233,9 @@ public sealed class Session : IDisposable
     // of that generation. The session stays busy for ever then.
     private void FreeIfIdle()
     {
-        if (Interlocked.Exchange(ref _busy, 1) == 0)
-            _timeline.Dispose();
+        if (Interlocked.Exchange(ref _busy, Used) != Idle)
+            return;
+        _timeline.Dispose();
+        _engine.Forget(this);
     }
 }

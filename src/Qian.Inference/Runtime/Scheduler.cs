@@ -5,8 +5,8 @@ namespace Qian.Inference.Runtime;
 
 // The one thread that computes. Each turn it puts one row of every decoding request and as much prefill as may go beside into one
 // pass, samples where a request's last row was computed, and hands tokens to the channels at its edge. States worth keeping go
-// to the prefix store on the way. When the blocks for keys and values run out, kept states go first, then the youngest request is
-// set aside: its state is dropped and computed again later, to the same bits. It knows integers and requests; bytes of state are
+// to the prefix store on the way. When the blocks for keys and values run out, kept states go first, then idle sessions', then the
+// youngest request is set aside: its state is dropped and computed again later, to the same bits. It knows integers and requests; bytes of state are
 // the model's. A request that fails or is cancelled leaves the others alone.
 internal sealed class Scheduler : IDisposable
 {
@@ -16,6 +16,7 @@ internal sealed class Scheduler : IDisposable
     private readonly PassSampler _sampler;
     private readonly PrefixStore _store;
     private readonly KeepPlan _plan;
+    private readonly Func<bool> _tryGiveUpIdle;
     private readonly PrefillPace _pace = new();
     private readonly int[] _trialTokens = new int[Network.MaxTrialRun];
     private readonly int _maxRows;
@@ -34,15 +35,18 @@ internal sealed class Scheduler : IDisposable
     private volatile bool _stopped;
     private long _setAsideCount;
 
+    private const int MostPatience = 5000;   // milliseconds
+
     private const string Empty = "There is nothing to continue: append at least one token first.";
     private const string OutOfMemory = "The memory for keys and values is spent. Close another session, use a shorter context, or a smaller KV type (q8_0).";
 
-    // Takes over the speculator; without one nothing is drafted.
-    public Scheduler(Network network, int vocabularySize, PrefixStore store, KeepPlan plan, Speculator? speculator = null)
+    // Takes over the speculator; without one nothing is drafted. `tryGiveUpIdle`: frees what a session holds that nothing runs in.
+    public Scheduler(Network network, int vocabularySize, PrefixStore store, KeepPlan plan, Func<bool> tryGiveUpIdle, Speculator? speculator = null)
     {
         _network = network;
         _store = store;
         _plan = plan;
+        _tryGiveUpIdle = tryGiveUpIdle;
         _maxRows = network.MaxRows;
         _speculator = speculator;
         _batch = new ForwardBatch(_maxRows);
@@ -332,11 +336,12 @@ internal sealed class Scheduler : IDisposable
     private bool TryReserve(Generation generation, int count, out Exception? refusal)
     {
         refusal = null;
+        int waited = 0;
         try
         {
             while (!generation.State.TryReserve(generation.State.TokenCount + count))
             {
-                if (_store.TryEvict())
+                if (_store.TryEvict() || _tryGiveUpIdle())
                     continue;
                 if (Youngest(generation.Arrival) is { } youngest)
                     SetAside(youngest);
@@ -344,6 +349,9 @@ internal sealed class Scheduler : IDisposable
                     return Starve(generation);
                 else if (_active[0] != generation)
                     SetAside(generation);
+                else if (waited++ < MostPatience && !_stopped && !generation.IsCancelled)
+                    // A state that is on its way to or from disk, a session that is being closed.
+                    Thread.Sleep(1);
                 else
                     refusal = new BadRequestException(OutOfMemory);
                 if (refusal is not null || !_active.Contains(generation))
