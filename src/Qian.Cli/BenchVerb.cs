@@ -14,7 +14,7 @@ internal static class BenchVerb
     public static Command Create()
     {
         var command = new Command("bench", "Measure load, prefill and decode against the machine's ceilings");
-        var model = new ModelOptions(command);
+        var model = new ModelOptions(command, withAdapter: true);
         var defaults = new BenchRequest();
         var prefill = new Option<int[]?>("--prefill") { Description = "Prompt lengths to measure (default 128 512 2048; 0 for none)", HelpName = "N", AllowMultipleArgumentsPerToken = true };
         var depth = new Option<int[]?>("--depth") { Description = "Tokens of context to decode at (default 0 4096 32768); contexts are filled with seeded values", HelpName = "N", AllowMultipleArgumentsPerToken = true };
@@ -22,13 +22,16 @@ internal static class BenchVerb
         var drafts = new Option<int[]?>("--drafts") { Description = "Tokens that the MTP head guesses per pass, 0.8, 0.7, 0.6 of them taken as right (default 1 2 3 where the model has one; 0 for none)", HelpName = "N", AllowMultipleArgumentsPerToken = true };
         var budget = new Option<double>("--budget") { Description = "Seconds of measuring; what would take longer is left out and named", HelpName = "SECONDS", DefaultValueFactory = _ => defaults.BudgetSeconds };
         var quick = new Option<bool>("--quick") { Description = "Short windows, prefill 128, depths 0 and 1024, batches 1 and 4: a look, not a measurement" };
+        var kernels = new Option<bool>("--kernels") { Description = "Measure the products of every weight type and tier instead of a model" };
         var json = new Option<bool>("--json") { Description = "Print the results as JSON" };
         var svg = new Option<string?>("--svg") { Description = "Write a chart of the shares as SVG", HelpName = "FILE" };
-        foreach (Option option in (Option[])[prefill, depth, batch, drafts, budget, quick, json, svg])
+        foreach (Option option in (Option[])[prefill, depth, batch, drafts, budget, quick, kernels, json, svg])
             command.Add(option);
         command.SetAction((parsed, cancellation) =>
         {
             bool isQuick = parsed.GetValue(quick);
+            if (parsed.GetValue(kernels))
+                return Task.FromResult(KernelBench.Run(model.Engine(parsed).ThreadCount, isQuick, parsed.GetValue(json), cancellation));
             BenchRequest request = isQuick ? new BenchRequest { PrefillCounts = [128], Depths = [0, 1024], Batches = [1, 4], DraftCounts = [3], Quick = true } : defaults;
             request = request with
             {
@@ -36,6 +39,7 @@ internal static class BenchVerb
                 Depths = parsed.GetValue(depth) is { Length: > 0 } depths ? depths : request.Depths,
                 Batches = parsed.GetValue(batch) is { Length: > 0 } batches ? batches : request.Batches,
                 DraftCounts = parsed.GetValue(drafts) is { Length: > 0 } guesses ? [.. guesses.Where(count => count != 0)] : request.DraftCounts,
+                AdapterPath = model.AdapterPath(parsed),
                 BudgetSeconds = parsed.GetValue(budget),
             };
             return Task.FromResult(Run(model.Path(parsed), model.Engine(parsed), request, parsed.GetValue(json), parsed.GetValue(svg), cancellation));
@@ -79,7 +83,11 @@ internal static class BenchVerb
         foreach (string line in report.LeftOut)
             Console.WriteLine($"left out: {line}");
         Console.WriteLine(FormattableString.Invariant($"ceilings, {report.ThreadCount} threads: reading {ceilings.ReadGigabytesPerSecond:0.0} GB/s ({MemoryPlan.Format(report.ReadBufferBytes)} in order); 8-bit products {ceilings.Int8GmacsPerSecond:0} GMAC/s ({ceilings.Int8Form}); float32 products {ceilings.Float32GmacsPerSecond:0} GMAC/s ({ceilings.Float32Form})"));
-        Console.WriteLine(FormattableString.Invariant($"load {report.LoadSeconds:0.00} s, {report.LoadedBytes / report.LoadSeconds / 1e9:0.00} GB/s of file; native memory {MemoryPlan.Format(report.NativeBytes)}, peak of the process with the read buffer {MemoryPlan.Format(report.PeakBytes)}"));
+        foreach (string note in report.LoadNotes)
+            Terminal.Note(note);
+        if (report.Adapter is { } adapter)
+            Console.WriteLine($"with the adapter {Path.GetFileName(Path.TrimEndingDirectorySeparator(adapter))}, whose own bytes and products are not counted");
+        Console.WriteLine(FormattableString.Invariant($"{(report.IsMapped ? "mapped from the packed cache in" : "load")} {report.LoadSeconds:0.00} s, {report.LoadedBytes / report.LoadSeconds / 1e9:0.00} GB/s of file; native memory {MemoryPlan.Format(report.NativeBytes)}, peak of the process with the read buffer {MemoryPlan.Format(report.PeakBytes)}"));
         Console.WriteLine($"tier {IsaTier.Products.ToString().ToLowerInvariant()}; medians of windows between which the ceilings were measured; products are those with weights, of {(report.UsesInt8 ? "8 bits" : "float32")}{(request.Quick ? "; --quick: a look, not a measurement" : "")}");
     }
 
@@ -104,7 +112,8 @@ internal static class BenchVerb
             float32_gmac_per_s = report.Ceilings.Float32GmacsPerSecond,
             float32_form = report.Ceilings.Float32Form,
         },
-        load = new { seconds = report.LoadSeconds, file_bytes = report.LoadedBytes, gb_per_s = report.LoadedBytes / report.LoadSeconds / 1e9 },
+        adapter = report.Adapter is null ? null : Path.GetFileName(Path.TrimEndingDirectorySeparator(report.Adapter)),
+        load = new { mapped = report.IsMapped, seconds = report.LoadSeconds, file_bytes = report.LoadedBytes, gb_per_s = report.LoadedBytes / report.LoadSeconds / 1e9 },
         memory = new { native_bytes = report.NativeBytes, peak_bytes = report.PeakBytes },
         products = report.UsesInt8 ? "int8" : "float32",
         points = report.Points.Select(point => new

@@ -13,6 +13,7 @@ internal sealed class ModelOptions
     private readonly Option<string> _kv = new("--kv") { Description = "Type of attention keys and values: f16, bf16, f32 or q8_0", DefaultValueFactory = _ => "f16", HelpName = "TYPE" };
     private readonly Option<bool> _exact = new("--exact") { Description = "Float32 arithmetic throughout: slow, for verification" };
     private readonly Option<string?> _loadAs = new("--load-as") { Description = "Convert float weights while loading: q8_0, q4_k, bf16, f32, …", HelpName = "TYPE" };
+    private readonly Option<string?> _packedCache = new("--packed-cache") { Description = "Keep the packed weights in a file, so that the next start is instant: on (beside the model), a file or a folder", HelpName = "on|PATH" };
     private readonly Option<double?> _yarn = new("--yarn") { Description = "YaRN factor for contexts longer than the model was trained for (2 doubles it)", HelpName = "FACTOR" };
 
     private readonly Option<string?> _adapter = new("--adapter") { Description = "LoRA adapter to run with: a PEFT folder or a .gguf adapter", HelpName = "PATH" };
@@ -31,7 +32,7 @@ internal sealed class ModelOptions
         }
 
         _kv.AcceptOnlyFromAmong(StringComparer.OrdinalIgnoreCase, "f16", "bf16", "f32", "q8_0");
-        foreach (Option option in (Option[])[_model, _threads, _context, _kv, _exact, _loadAs, _yarn])
+        foreach (Option option in (Option[])[_model, _threads, _context, _kv, _exact, _loadAs, _packedCache, _yarn])
             command.Add(option);
         if (withAdapter)
             command.Add(_adapter);
@@ -47,6 +48,7 @@ internal sealed class ModelOptions
             ContextLength = parsed.GetValue(_context),
             KvType = Enum.Parse<KvType>(parsed.GetValue(_kv)!, ignoreCase: true),
             ExactArithmetic = parsed.GetValue(_exact),
+            PackedCache = parsed.GetValue(_packedCache),
         };
         if (parsed.GetValue(_loadAs) is { } name)
         {
@@ -75,6 +77,8 @@ internal sealed class ModelOptions
     public Engine Load(ParseResult parsed, bool drafts, CancellationToken cancellation) =>
         Load(Path(parsed), Engine(parsed) with { Speculation = drafts ? Speculation.Auto : Speculation.Off }, cancellation);
 
+    public string? AdapterPath(ParseResult parsed) => parsed.GetValue(_adapter);
+
     public Adapter? Adapter(ParseResult parsed, Engine engine) => parsed.GetValue(_adapter) is { } path ? engine.LoadAdapter(path) : null;
 
     private static void Check(EngineOptions options)
@@ -89,6 +93,11 @@ internal sealed class ModelOptions
         }
     }
 
-    private static Engine Load(string path, EngineOptions options, CancellationToken cancellation) =>
-        LoadBar.Under($"loading {System.IO.Path.GetFileName(path.TrimEnd('/', '\\'))}", progress => Inference.Engine.Load(path, options, progress, cancellation));
+    private static Engine Load(string path, EngineOptions options, CancellationToken cancellation)
+    {
+        Engine engine = LoadBar.Under($"loading {System.IO.Path.GetFileName(path.TrimEnd('/', '\\'))}", progress => Inference.Engine.Load(path, options, progress, cancellation));
+        foreach (string note in engine.LoadNotes)
+            Terminal.Note(note);
+        return engine;
+    }
 }

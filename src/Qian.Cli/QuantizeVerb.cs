@@ -16,16 +16,18 @@ internal static class QuantizeVerb
         var output = new Argument<string>("OUT") { Description = "File to write (.gguf), or a folder for the Hugging Face form (ends in /)" };
         var type = new Option<string?>("--type") { Description = $"Type of the file (default: Q4_K_M, for a folder BF16): {string.Join(", ", Written())}", HelpName = "TYPE" };
         var rules = new Option<string[]>("--tensor") { Description = "Type for the tensors whose name matches, such as 'ffn_down=Q6_K'; may be given several times, the first that matches counts", HelpName = "REGEX=TYPE" };
+        var size = new Option<string?>("--size") { Description = "Choose types per tensor so that the file is about this large and diverges least, such as 15.5GB; --calibrate gives the text to measure on", HelpName = "SIZE" };
         var importance = new Option<string?>("--importance") { Description = "Importance matrix (.gguf or .dat, as llama.cpp publishes them): columns that matter are kept more precise", HelpName = "FILE" };
         var calibrate = new Option<string[]>("--calibrate") { Description = "Collect the importance matrix by reading these texts with the input model first: plain text, or .jsonl with \"messages\" or \"text\"", AllowMultipleArgumentsPerToken = true, HelpName = "FILE" };
         var saveImportance = new Option<string?>("--save-importance") { Description = "Keep the collected matrix (.gguf, or .dat for the older form)", HelpName = "FILE" };
         var mtp = new Option<string>("--mtp") { Description = "Keep or drop the layer that predicts a token ahead", DefaultValueFactory = _ => "keep", HelpName = "keep|drop" };
         mtp.AcceptOnlyFromAmong("keep", "drop");
+        var fast = new Option<bool>("--fast") { Description = "Encode without the search for the least error: K types ten times as fast, with up to a tenth more error" };
         var dryRun = new Option<bool>("--dry-run") { Description = "Show types and sizes, write no model" };
         var force = new Option<bool>("--force") { Description = "Replace what is already there" };
         var threads = new Option<int?>("--threads", "-t") { Description = "Threads that encode (default: one per processor)", HelpName = "N" };
         var json = new Option<bool>("--json") { Description = "Print the figures as JSON" };
-        var command = new Command("quantize", "Convert a model to another type or format") { input, output, type, rules, importance, calibrate, saveImportance, mtp, dryRun, force, threads, json };
+        var command = new Command("quantize", "Convert a model to another type or format") { input, output, type, size, rules, importance, calibrate, saveImportance, mtp, fast, dryRun, force, threads, json };
         command.SetAction((parsed, cancellation) =>
         {
             string path = parsed.GetValue(output)!;
@@ -34,18 +36,24 @@ internal static class QuantizeVerb
             {
                 Mix = QuantMix.Find(parsed.GetValue(type) ?? (request.ToFolder ? "BF16" : "Q4_K_M")),
                 Rules = [.. (parsed.GetValue(rules) ?? []).Select(TensorRule.Parse)],
+                Fast = parsed.GetValue(fast),
                 KeepMtp = parsed.GetValue(mtp) == "keep",
                 Overwrite = parsed.GetValue(force) || parsed.GetValue(dryRun),
             };
+            if (parsed.GetValue(size) is not null && parsed.GetValue(type) is not null)
+                throw new BadRequestException("--size and --type: give one of them");
             string[] texts = parsed.GetValue(calibrate) ?? [];
-            if (texts.Length > 0 && parsed.GetValue(importance) is not null)
+            // A search for a size may take the matrix from a file and measure on the text.
+            if (texts.Length > 0 && parsed.GetValue(importance) is not null && parsed.GetValue(size) is null)
                 throw new BadRequestException("--importance and --calibrate: give one of them");
-            if (parsed.GetValue(saveImportance) is not null && texts.Length == 0)
+            if (parsed.GetValue(saveImportance) is not null && (texts.Length == 0 || parsed.GetValue(importance) is not null))
                 throw new BadRequestException("--save-importance: there is nothing to save without --calibrate");
             // Refuses what can be refused before a long calibration.
             if (texts.Length > 0)
-                ModelConversion.Prepare(request).Dispose();
-            request = WithImportance(request, parsed.GetValue(importance), texts, parsed.GetValue(saveImportance), cancellation);
+                ModelConversion.Prepare(request with { ImportanceFollows = true }).Dispose();
+            request = WithImportance(request, parsed.GetValue(importance), parsed.GetValue(importance) is null ? texts : [], parsed.GetValue(saveImportance), cancellation);
+            if (parsed.GetValue(size) is { } wanted)
+                request = Sized(request, SizeTarget.Parse(wanted), texts, cancellation);
             Run(request, parsed.GetValue(dryRun), parsed.GetValue(json), cancellation);
             return Task.FromResult(Program.Done);
         });
@@ -76,6 +84,9 @@ internal static class QuantizeVerb
         var options = new EngineOptions { ThreadCount = request.ThreadCount };
         return VerbProgress.Run("reading the texts", bar => ImportanceCollector.Collect(request.InputPath, texts, options, bar.Set, cancellation), countsBytes: false);
     }
+
+    private static ConversionRequest Sized(ConversionRequest request, long targetBytes, string[] texts, CancellationToken cancellation) =>
+        VerbProgress.Run("searching types", bar => SizedConversion.Choose(request, targetBytes, texts, Terminal.Note, bar.Set, cancellation).Request, countsBytes: false);
 
     private static void Run(ConversionRequest request, bool dryRun, bool json, CancellationToken cancellation)
     {
@@ -126,23 +137,26 @@ internal static class QuantizeVerb
     {
         string bits = $"{conversion.ValueCount / 1e9:0.000} B weights at {Bits(conversion.BitsPerWeight)} bits";
         Console.WriteLine(result is null
-            ? string.Create(CultureInfo.InvariantCulture, $"{request.OutputPath}: {request.Mix.Name}, {bits}, {conversion.TensorBytes / 1e9:0.000} GB of tensors; not written (--dry-run)")
-            : string.Create(CultureInfo.InvariantCulture, $"{result.Path}: {request.Mix.Name}, {bits}, {result.FileBytes / 1e9:0.000} GB in {result.Elapsed.TotalSeconds:0.0} s, {result.InputBytesPerSecond / 1e6:0} MB/s of BF16"));
+            ? string.Create(CultureInfo.InvariantCulture, $"{request.OutputPath}: {Mixed(request)}, {bits}, {conversion.TensorBytes / 1e9:0.000} GB of tensors; not written (--dry-run)")
+            : string.Create(CultureInfo.InvariantCulture, $"{result.Path}: {Mixed(request)}, {bits}, {result.FileBytes / 1e9:0.000} GB in {result.Elapsed.TotalSeconds:0.0} s, {result.InputBytesPerSecond / 1e6:0} MB/s of BF16"));
     }
 
     private static void PrintJson(ModelConversion conversion, ConversionRequest request, ConversionResult? result) => JsonOutput.Print(new
     {
         path = request.OutputPath,
-        type = request.Mix.Name,
+        type = Mixed(request),
         weights = conversion.ValueCount,
         tensor_bytes = conversion.TensorBytes,
         bits_per_weight = conversion.BitsPerWeight,
         with_importance = request.Importance is not null,
+        fast = request.Fast,
         written = result is not null,
         bytes = result?.FileBytes,
         seconds = result?.Elapsed.TotalSeconds,
         tensors = conversion.Tensors.Select(tensor => new { name = tensor.Name, type = WeightFormat.Name(tensor.Type), bytes = tensor.ByteCount }),
     });
+
+    private static string Mixed(ConversionRequest request) => request.Types is null ? request.Mix.Name : $"types by size, mostly {WeightFormat.Name(request.Mix.Default)}";
 
     private static string Number(int value) => value.ToString(CultureInfo.InvariantCulture);
 

@@ -7,8 +7,6 @@ namespace Qian.Cli;
 // qian serve: the HTTP API, until Ctrl-C. Replies that run come to their end first; a second Ctrl-C does not wait.
 internal static class ServeVerb
 {
-    private const long MaxKeyFileBytes = 1 << 20;
-
     private static readonly ServerOptions s_defaults = new();
 
     public static Command Create()
@@ -18,15 +16,22 @@ internal static class ServeVerb
         var host = new Option<string>("--host") { Description = "IP address to listen on; a public one needs a key", DefaultValueFactory = _ => s_defaults.Host, HelpName = "ADDRESS" };
         var port = new Option<int>("--port") { Description = "Port; 0 takes a free one", DefaultValueFactory = _ => s_defaults.Port, HelpName = "N" };
         var key = new Option<string[]>("--key") { Description = "API key that clients must send (may be given several times; other users of this machine can see it, so prefer a file)", HelpName = "KEY" };
-        var keyFile = new Option<string?>("--key-file") { Description = "File of API keys, one per line; # begins a comment", HelpName = "FILE" };
+        var keys = new Option<string?>("--keys") { Description = "File of named keys, made by 'qian keys add'; read again when it changes", HelpName = "FILE" };
+        var certificate = new Option<string?>("--tls-cert") { Description = "Certificate to speak TLS with: PEM (its chain behind it) or PFX", HelpName = "FILE" };
+        var certificateKey = new Option<string?>("--tls-key") { Description = "The certificate's key as PEM, where it is in a file of its own", HelpName = "FILE" };
+        var certificatePassword = new Option<string?>("--tls-password-file") { Description = "File whose first line is the password of the key or PFX", HelpName = "FILE" };
+        var adapter = new Option<string[]>("--adapter") { Description = "LoRA adapter that requests may choose by its name (may be given several times)", HelpName = "[NAME=]PATH" };
         var alias = new Option<string?>("--alias") { Description = "The model's name in replies (default: the file's)", HelpName = "NAME" };
         var parallel = new Option<int>("--parallel") { Description = "Replies generated side by side", DefaultValueFactory = _ => s_defaults.ParallelCount, HelpName = "N" };
         var queue = new Option<int>("--queue") { Description = "Requests that may wait; further ones get status 429", DefaultValueFactory = _ => s_defaults.QueueLimit, HelpName = "N" };
         var cors = new Option<string[]>("--cors") { Description = "Origin of web pages that may call the API (may be given several times)", HelpName = "ORIGIN" };
+        var log = new Option<RequestLogFormat>("--log") { Description = "A line on stderr per request: none, text or json", DefaultValueFactory = _ => s_defaults.RequestLog, HelpName = "FORMAT" };
+        var audit = new Option<string?>("--audit") { Description = "File that gets a JSON line per request: who, what, when, how much", HelpName = "FILE" };
+        var auditContents = new Option<bool>("--audit-contents") { Description = "Put the words of the conversations into the audit file too" };
         var maxTokens = new Option<int?>("--max-tokens", "-n") { Description = "Most tokens of one reply, whatever a request asks for", HelpName = "N" };
         var maxBody = new Option<long>("--max-body") { Description = "Most bytes of a request", DefaultValueFactory = _ => s_defaults.MaxBodyBytes, HelpName = "BYTES" };
         var drain = new Option<int>("--drain") { Description = "Seconds that running replies get to end when the server stops", DefaultValueFactory = _ => (int)s_defaults.DrainLimit.TotalSeconds, HelpName = "SECONDS" };
-        foreach (Option option in (Option[])[host, port, key, keyFile, alias, parallel, queue, cors, maxTokens, maxBody, drain])
+        foreach (Option option in (Option[])[host, port, key, keys, certificate, certificateKey, certificatePassword, adapter, alias, parallel, queue, cors, log, audit, auditContents, maxTokens, maxBody, drain])
             command.Add(option);
 
         command.SetAction(async (parsed, cancellation) =>
@@ -36,11 +41,18 @@ internal static class ServeVerb
             {
                 Host = parsed.GetValue(host)!,
                 Port = parsed.GetValue(port),
-                Keys = [.. parsed.GetValue(key) ?? [], .. KeysOf(parsed.GetValue(keyFile))],
+                Keys = parsed.GetValue(key) ?? [],
+                KeyFile = parsed.GetValue(keys),
+                CertificatePath = parsed.GetValue(certificate),
+                CertificateKeyPath = parsed.GetValue(certificateKey),
+                CertificatePassword = parsed.GetValue(certificatePassword) is { } passwordFile ? File.ReadLines(passwordFile).FirstOrDefault() : null,
                 ModelName = parsed.GetValue(alias) ?? NameOf(path),
                 ParallelCount = parsed.GetValue(parallel),
                 QueueLimit = parsed.GetValue(queue),
                 AllowedOrigins = parsed.GetValue(cors) ?? [],
+                RequestLog = parsed.GetValue(log),
+                AuditPath = parsed.GetValue(audit),
+                AuditContents = parsed.GetValue(auditContents),
                 MaxOutputTokens = parsed.GetValue(maxTokens),
                 MaxBodyBytes = parsed.GetValue(maxBody),
                 DrainLimit = TimeSpan.FromSeconds(parsed.GetValue(drain)),
@@ -49,6 +61,10 @@ internal static class ServeVerb
             // Before minutes of loading.
             Check(options);
             using Engine engine = model.Load(parsed, drafts: true, cancellation);
+            foreach (string given in parsed.GetValue(adapter) ?? [])
+                LoadAdapter(engine, given);
+            if (!options.IsLoopback && options.CertificatePath is null)
+                Terminal.Note("keys and conversations cross the network in the clear; --tls-cert encrypts them");
             await using QianServer server = await Start(engine, options, cancellation);
             Terminal.Note($"serving {options.ModelName} at {server.Address.GetLeftPart(UriPartial.Authority)} (Ctrl-C stops)");
             await Task.Delay(Timeout.Infinite, cancellation).ContinueWith(static _ => { }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
@@ -90,13 +106,13 @@ internal static class ServeVerb
         return name.EndsWith(".gguf", StringComparison.OrdinalIgnoreCase) ? name[..^5] : name;
     }
 
-    private static IEnumerable<string> KeysOf(string? path)
+    // NAME=PATH, or a path with its own name.
+    private static void LoadAdapter(Engine engine, string given)
     {
-        if (path is null)
-            return [];
-        if (new FileInfo(path).Length > MaxKeyFileBytes)
-            throw new BadRequestException($"--key-file: expected at most {MaxKeyFileBytes} bytes, found more.");
-        string[] keys = [.. File.ReadLines(path).Select(line => line.Trim()).Where(line => line.Length > 0 && line[0] != '#')];
-        return keys.Length > 0 ? keys : throw new BadRequestException("--key-file: expected at least one key, found none.");
+        int equals = given.IndexOf('=');
+        if (equals > 0 && !Path.Exists(given))
+            engine.LoadAdapter(given[(equals + 1)..], given[..equals]);
+        else
+            engine.LoadAdapter(given);
     }
 }

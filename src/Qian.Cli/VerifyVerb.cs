@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Text.Json;
+using Qian.Inference;
 using Qian.Inference.Verification;
 using Qian.Kernels;
 using Qian.Training.Verification;
@@ -12,17 +13,34 @@ internal static class VerifyVerb
 {
     public static Command Create()
     {
-        var paths = new Argument<string[]>("PATH") { Description = "Model files, Hugging Face folders, or folders of goldens", Arity = ArgumentArity.OneOrMore };
+        var paths = new Argument<string[]>("PATH") { Description = "Model files, Hugging Face folders, or folders of goldens (default: the embedded nano)", Arity = ArgumentArity.ZeroOrMore };
         var kv = new Option<string>("--kv") { Description = "Type of attention keys and values for the invariants", DefaultValueFactory = _ => "f16" };
         kv.AcceptOnlyFromAmong(StringComparer.OrdinalIgnoreCase, "f16", "bf16", "f32", "q8_0");
         var exact = new Option<bool>("--exact") { Description = "Compare with exact arithmetic for large model files too (slow)" };
+        var everyRow = new Option<bool>("--every-row") { Description = "Read every row of every tensor; of files above 4 GiB a sample is read otherwise" };
+        var fileOnly = new Option<bool>("--file-only") { Description = "Check the file alone, without running the model" };
+        var threads = new Option<int?>("--threads", "-t") { Description = "Threads that compute (default: one per processor)", HelpName = "N" };
         var json = new Option<bool>("--json") { Description = "Print the results as JSON" };
-        var command = new Command("verify", "Compare against reference numbers, or run the engine's invariants on a model file") { paths, kv, exact, json };
-        command.SetAction((parsed, cancellation) => Task.FromResult(Run([.. parsed.GetValue(paths)!.Select(ModelPath.Of)], Enum.Parse<KvType>(parsed.GetValue(kv)!, ignoreCase: true), parsed.GetValue(exact), parsed.GetValue(json), cancellation)));
+        var command = new Command("verify", "Compare against reference numbers, or check a model file and run the engine's invariants on it") { paths, kv, exact, everyRow, fileOnly, threads, json };
+        command.SetAction((parsed, cancellation) =>
+        {
+            if (parsed.GetValue(threads) is < 1 or > 1024)
+                throw new BadRequestException($"--threads: expected 1 to 1024, found {parsed.GetValue(threads)}.");
+            string[] named = parsed.GetValue(paths) ?? [];
+            var options = new VerificationOptions
+            {
+                Kv = Enum.Parse<KvType>(parsed.GetValue(kv)!, ignoreCase: true),
+                Exact = parsed.GetValue(exact),
+                EveryRow = parsed.GetValue(everyRow),
+                FileOnly = parsed.GetValue(fileOnly),
+                ThreadCount = parsed.GetValue(threads) ?? Environment.ProcessorCount,
+            };
+            return Task.FromResult(Run(named.Length == 0 ? [ModelPath.Of(null)] : [.. named.Select(ModelPath.Of)], options, parsed.GetValue(json), cancellation));
+        });
         return command;
     }
 
-    private static int Run(string[] paths, KvType kv, bool exact, bool json, CancellationToken cancellation)
+    private static int Run(string[] paths, VerificationOptions options, bool json, CancellationToken cancellation)
     {
         var all = new List<VerificationResult>();
         var uncovered = new List<string>();
@@ -40,7 +58,7 @@ internal static class VerifyVerb
             Terminal.Note($"{target.Subject} ({target.Note})");
             List<VerificationResult> results = isGradients
                 ? GradientGoldens.Run(target.Path, target.Subject, progress)
-                : target.Run(kv, exact, progress, cancellation);
+                : target.Run(options, progress, cancellation);
             all.AddRange(results);
             if (!json)
                 Print(target.Subject, results);

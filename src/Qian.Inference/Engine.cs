@@ -74,6 +74,9 @@ public sealed class Engine : IDisposable
     /// <summary>True when the checkpoint has a tokenizer.</summary>
     public bool HasTokenizer => _tokenizer is not null;
 
+    /// <summary>What happened while loading that the user should know: why a packed cache was not used, or could not be written.</summary>
+    public IReadOnlyList<string> LoadNotes => _model.LoadNotes;
+
     internal ChatTemplate Template => _template.Value;
 
     internal bool HasChatTemplate => _model.Checkpoint.ChatTemplate is not null;

@@ -72,6 +72,13 @@ public sealed record EngineOptions
     /// <summary>Most bytes of <see cref="PrefixDirectory"/> for one model; the states that were used least recently make room.</summary>
     public long PrefixDirectoryBytes { get; init; } = 32L << 30;
 
+    /// <summary>
+    /// Where to keep the weights as they stand in memory, so that the next start maps them instead of packing them again: <c>on</c> for a file beside the
+    /// model, or a file or folder; null for nowhere. It takes about as much disk as the model, is written at the first start, and anew
+    /// whenever it is damaged or the model or the options behind it have changed; see <see cref="Engine.LoadNotes"/>.
+    /// </summary>
+    public string? PackedCache { get; init; }
+
     internal void Validate()
     {
         Require(ThreadCount is null or (>= 1 and <= 1024), nameof(ThreadCount), "1 to 1024", ThreadCount);
@@ -81,6 +88,7 @@ public sealed record EngineOptions
         Require(PrefixCacheBytes is null or >= 0, nameof(PrefixCacheBytes), "0 or more", PrefixCacheBytes);
         Require(PrefixDirectoryBytes >= 0, nameof(PrefixDirectoryBytes), "0 or more", PrefixDirectoryBytes);
         Require(PrefixDirectory is not "", nameof(PrefixDirectory), "a folder", "nothing");
+        Require(PackedCache is null || !string.IsNullOrWhiteSpace(PackedCache), nameof(PackedCache), "'on', a file or a folder", "an empty text");
         Require(Enum.IsDefined(Speculation), nameof(Speculation), "auto, prompt lookup or off", Speculation);
         Require(Enum.IsDefined(KvType), nameof(KvType), "f32, f16, bf16 or q8_0", KvType);
         Require(LoadAs is null || WeightFormat.CanEncode(LoadAs.Value), nameof(LoadAs), "a type that can be encoded, such as q8_0, q4_k, bf16 or f32", LoadAs);

@@ -45,8 +45,14 @@ public sealed unsafe class MappedFile : IDisposable
         if (offset < 0 || length < 0 || offset > Length - length)
             throw new ArgumentOutOfRangeException(nameof(offset), $"bytes [{offset}, {offset}+{length}) lie outside {Path} of {Length} bytes");
         ObjectDisposedException.ThrowIf(_pointer == null && Length > 0, this);
-        return new ByteView(_pointer + offset, length);
+        return new ByteView(_pointer + offset, length, this);
     }
+
+    // Where a view of this file begins in it.
+    internal long OffsetOf(ByteView view) => view.Pointer - _pointer;
+
+    // True when all of the piece is in the page cache, so that reading it costs a copy only; false when unknown.
+    internal bool IsInPageCache(long offset, int length) => Posix.IsResident(_pointer + offset, length);
 
     /// <summary>Unmaps the file. Views of it must not be used afterwards.</summary>
     public void Dispose()
@@ -69,10 +75,14 @@ public readonly unsafe struct ByteView
     /// <summary>Number of bytes.</summary>
     public readonly long Length;
 
-    internal ByteView(byte* pointer, long length)
+    // The file that the bytes are mapped from, for readers that would rather read than fault; null for other memory.
+    internal readonly MappedFile? File;
+
+    internal ByteView(byte* pointer, long length, MappedFile? file = null)
     {
         Pointer = pointer;
         Length = length;
+        File = file;
     }
 
     /// <summary>Part of this view.</summary>
@@ -80,7 +90,7 @@ public readonly unsafe struct ByteView
     {
         if (offset < 0 || length < 0 || offset > Length - length)
             throw new ArgumentOutOfRangeException(nameof(offset), $"[{offset}, {offset}+{length}) lies outside a view of {Length} bytes");
-        return new ByteView(Pointer + offset, length);
+        return new ByteView(Pointer + offset, length, File);
     }
 
     /// <summary>At most <see cref="int.MaxValue"/> bytes as a span.</summary>
@@ -98,6 +108,15 @@ public readonly unsafe struct ByteView
 
     /// <summary>Lets the process drop its pages of a mapped file; they are read again if touched.</summary>
     public void Release() => Advise(Posix.AdviseDontNeed);
+
+    /// <summary>Says that small pieces of it will be read here and there: then a page that is missing comes alone, not with the megabytes around it.</summary>
+    public void ExpectRandomReads()
+    {
+        // A neighbour's share of the first and last page may be told so too.
+        long page = Environment.SystemPageSize;
+        long first = (long)Pointer & -page;
+        Posix.Advise((void*)first, (nuint)((long)Pointer + Length - first), Posix.AdviseRandom);
+    }
 
     private void Advise(int advice)
     {

@@ -5,12 +5,15 @@ using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Qian.Inference;
 using Qian.Server.Anthropic;
 using Qian.Server.Http;
+using Qian.Server.Observation;
 using Qian.Server.OpenAi;
+using Qian.Server.OpenAi.Responses;
 using Qian.Server.Page;
 using Qian.Server.Plain;
 using Qian.Server.Replies;
@@ -27,9 +30,13 @@ public sealed class QianServer : IAsyncDisposable
     private readonly WebApplication _application;
     private readonly ReplySource _replies;
     private readonly ServerOptions _options;
+    private readonly RequestLog _requestLog;
+    private readonly ServerCertificate? _certificate;
 
-    private QianServer(WebApplication application, ReplySource replies, ServerOptions options)
+    private QianServer(WebApplication application, ReplySource replies, ServerOptions options, RequestLog requestLog, ServerCertificate? certificate)
     {
+        _requestLog = requestLog;
+        _certificate = certificate;
         _application = application;
         _replies = replies;
         _options = options;
@@ -55,17 +62,21 @@ public sealed class QianServer : IAsyncDisposable
         _ = engine.Tokenizer;
         _ = engine.Template.Summary;
         CheckMemory(engine, options);
+        TextWriter told = log ?? TextWriter.Null;
+        var requestLog = new RequestLog(options, told);
+        var keys = new ApiKeys(options.Keys, options.KeyFile, told);
+        ServerCertificate? certificate = options.LoadCertificate();
 
         WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
-        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
+        builder.WebHost.UseKestrelCore().UseKestrelHttpsConfiguration().ConfigureKestrel(kestrel =>
         {
             kestrel.AddServerHeader = false;
             kestrel.Limits.MaxRequestBodySize = options.MaxBodyBytes;
             foreach (IPAddress address in options.Addresses())
-                kestrel.Listen(address, options.Port);
+                kestrel.Listen(address, options.Port, endpoint => Encrypt(endpoint, certificate));
         });
         builder.Services.AddRoutingCore();
-        builder.Services.AddSingleton(new FaultLog(log ?? TextWriter.Null));
+        builder.Services.AddSingleton(new FaultLog(told));
         // Signals are the program's business.
         builder.Services.AddSingleton<IHostLifetime, NoLifetime>();
         builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = Timeout.InfiniteTimeSpan);
@@ -73,10 +84,10 @@ public sealed class QianServer : IAsyncDisposable
 
         var metrics = new ServerMetrics();
         var replies = new ReplySource(engine, options, metrics, options.PrefixLog ?? TextWriter.Null);
-        var boundary = new RequestBoundary(new Doorkeeper(options), metrics);
+        var boundary = new RequestBoundary(new Doorkeeper(options, keys), metrics, requestLog);
         application.Use(boundary.RunAsync);
         application.UseRouting();
-        Map(application, engine, options, replies, metrics);
+        Map(application, engine, options, replies, metrics, told);
         try
         {
             await application.StartAsync(cancellationToken).ConfigureAwait(false);
@@ -84,10 +95,12 @@ public sealed class QianServer : IAsyncDisposable
         catch
         {
             await application.DisposeAsync().ConfigureAwait(false);
+            requestLog.Dispose();
+            certificate?.Dispose();
             throw;
         }
 
-        return new QianServer(application, replies, options);
+        return new QianServer(application, replies, options, requestLog, certificate);
     }
 
     /// <summary>
@@ -119,6 +132,19 @@ public sealed class QianServer : IAsyncDisposable
     {
         await StopAsync().ConfigureAwait(false);
         await _application.DisposeAsync().ConfigureAwait(false);
+        _requestLog.Dispose();
+        _certificate?.Dispose();
+    }
+
+    private static void Encrypt(ListenOptions endpoint, ServerCertificate? certificate)
+    {
+        if (certificate is null)
+            return;
+        endpoint.UseHttps(https =>
+        {
+            https.ServerCertificate = certificate.Leaf;
+            https.ServerCertificateChain = certificate.Chain;
+        });
     }
 
     // Each reply that is generated beside others has a recurrent state of its own.
@@ -131,15 +157,23 @@ public sealed class QianServer : IAsyncDisposable
         throw new BadRequestException($"{nameof(ServerOptions.ParallelCount)}: expected at most {fits}, which is what fits in memory beside the model, found {options.ParallelCount}.");
     }
 
-    private static void Map(IEndpointRouteBuilder routes, Engine engine, ServerOptions options, ReplySource replies, ServerMetrics metrics)
+    private static void Map(IEndpointRouteBuilder routes, Engine engine, ServerOptions options, ReplySource replies, ServerMetrics metrics, TextWriter log)
     {
         var text = new TextEndpoints(engine, options);
         var status = new StatusEndpoints(engine, options, replies, metrics);
+        var responses = new ResponsesEndpoint(engine, options, replies);
+        var adapters = new AdapterEndpoints(engine, options, log);
         var messages = new MessagesEndpoint(engine, options, replies);
         routes.MapPost("/v1/chat/completions", new ChatCompletionEndpoint(engine, options, replies).AnswerAsync);
         routes.MapPost("/v1/completions", new CompletionEndpoint(engine, options, replies).AnswerAsync);
+        routes.MapPost("/v1/responses", responses.AnswerAsync);
+        routes.MapGet("/v1/responses/{id}", responses.GetAsync);
+        routes.MapDelete("/v1/responses/{id}", responses.DeleteAsync);
         routes.MapPost("/v1/messages", messages.AnswerAsync);
         routes.MapPost("/v1/messages/count_tokens", messages.CountAsync);
+        routes.MapGet("/v1/adapters", adapters.ListAsync);
+        routes.MapPost("/v1/adapters", adapters.LoadAsync);
+        routes.MapDelete("/v1/adapters/{**name}", adapters.UnloadAsync);
         routes.MapPost("/tokenize", text.TokenizeAsync);
         routes.MapPost("/detokenize", text.DetokenizeAsync);
         routes.MapPost("/apply-template", text.ApplyTemplateAsync);

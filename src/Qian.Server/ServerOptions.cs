@@ -1,12 +1,13 @@
 using System.Net;
 using Qian.Inference;
+using Qian.Server.Security;
 
 namespace Qian.Server;
 
 /// <summary>How to serve a model over HTTP: where, to whom, and how much.</summary>
 public sealed record ServerOptions
 {
-    /// <summary>IP address to listen on, or <c>localhost</c>. Any but a loopback address needs at least one of <see cref="Keys"/>.</summary>
+    /// <summary>IP address to listen on, or <c>localhost</c>. Any but a loopback address needs <see cref="Keys"/> or a <see cref="KeyFile"/>.</summary>
     public string Host { get; init; } = "127.0.0.1";
 
     /// <summary>Port; 0 takes a free one.</summary>
@@ -15,8 +16,20 @@ public sealed record ServerOptions
     /// <summary>The model's name in replies.</summary>
     public string ModelName { get; init; } = "qian";
 
-    /// <summary>API keys, any of which opens the API; empty lets everybody in who reaches a loopback address.</summary>
+    /// <summary>API keys that open the model, not what changes the server. Without any, and without <see cref="KeyFile"/>, everybody who reaches a loopback address may ask.</summary>
     public IReadOnlyList<string> Keys { get; init; } = [];
+
+    /// <summary>A file of named keys as <c>qian keys</c> writes it: hashes, scopes, limits. Read again when it changes.</summary>
+    public string? KeyFile { get; init; }
+
+    /// <summary>A certificate, PEM (with its chain) or PFX, to speak TLS with; null speaks plain HTTP.</summary>
+    public string? CertificatePath { get; init; }
+
+    /// <summary>The certificate's private key as PEM, where it is in a file of its own.</summary>
+    public string? CertificateKeyPath { get; init; }
+
+    /// <summary>The password of an encrypted key or PFX file.</summary>
+    public string? CertificatePassword { get; init; }
 
     /// <summary>Origins of web pages that may call the API (<c>https://app.example</c>); all others are refused.</summary>
     public IReadOnlyList<string> AllowedOrigins { get; init; } = [];
@@ -38,6 +51,18 @@ public sealed record ServerOptions
 
     /// <summary>Most tokens that one reply may have, whatever a request asks for; null leaves it to the context.</summary>
     public int? MaxOutputTokens { get; init; }
+
+    /// <summary>Responses of <c>/v1/responses</c> that are kept in memory to be continued; the oldest make room.</summary>
+    public int StoredResponseCount { get; init; } = 1000;
+
+    /// <summary>How the log tells of each request.</summary>
+    public RequestLogFormat RequestLog { get; init; }
+
+    /// <summary>A file that gets a JSON line per request: who, what, when, how much, how long; null for none.</summary>
+    public string? AuditPath { get; init; }
+
+    /// <summary>Whether the audit file gets the words of the conversations too.</summary>
+    public bool AuditContents { get; init; }
 
     /// <summary>Silence after which a stream gets a sign of life.</summary>
     public TimeSpan KeepAlive { get; init; } = TimeSpan.FromSeconds(5);
@@ -70,13 +95,20 @@ public sealed record ServerOptions
         Require(QueueLimit >= 0, nameof(QueueLimit), "0 or more", QueueLimit);
         Require(MaxBodyBytes is >= 1024 and <= 1L << 30, nameof(MaxBodyBytes), "1024 to 1073741824", MaxBodyBytes);
         Require(MaxOutputTokens is null or > 0, nameof(MaxOutputTokens), "1 or more", MaxOutputTokens);
+        Require(StoredResponseCount >= 0, nameof(StoredResponseCount), "0 or more", StoredResponseCount);
+        Require(!AuditContents || AuditPath is not null, nameof(AuditContents), "an audit file beside it", "none");
         Require(KeepAlive > TimeSpan.Zero, nameof(KeepAlive), "more than 0", KeepAlive);
         Require(DrainLimit >= TimeSpan.Zero, nameof(DrainLimit), "0 or more", DrainLimit);
         Require(Keys.All(key => key.Length >= 8), nameof(Keys), "keys of at least 8 characters", "a shorter one");
         Require(AllowedOrigins.All(IsOrigin), nameof(AllowedOrigins), "origins such as https://app.example", string.Join(", ", AllowedOrigins.Where(origin => !IsOrigin(origin))));
-        if (!IsLoopback && Keys.Count == 0)
+        Require(CertificatePath is not null || CertificateKeyPath is null, nameof(CertificateKeyPath), "a certificate beside the key", "none");
+        LoadCertificate()?.Dispose();
+        IReadOnlyList<ApiKey> named = KeyFile is null ? [] : Security.KeyFile.Read(KeyFile);
+        if (!IsLoopback && Keys.Count + named.Count == 0)
             throw new BadRequestException($"{nameof(Host)}: {Host} can be reached from other machines, so a key is needed; give one, or listen on 127.0.0.1.");
     }
+
+    internal ServerCertificate? LoadCertificate() => CertificatePath is null ? null : ServerCertificate.Load(CertificatePath, CertificateKeyPath, CertificatePassword);
 
     private static bool IsOrigin(string text) =>
         Uri.TryCreate(text, UriKind.Absolute, out Uri? uri) && uri.Scheme is "http" or "https" && string.Equals(uri.GetLeftPart(UriPartial.Authority), text, StringComparison.OrdinalIgnoreCase);

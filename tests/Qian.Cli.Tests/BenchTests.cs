@@ -1,6 +1,8 @@
 using System.Text.Json;
 using System.Xml.Linq;
+using Qian.Inference.Formats;
 using Qian.Inference.Tests;
+using Qian.Kernels;
 
 namespace Qian.Cli.Tests;
 
@@ -74,6 +76,46 @@ public sealed class BenchTests : IDisposable
         // 1 + 0.8 + 0.8 x 0.7 + 0.8 x 0.7 x 0.6 tokens per pass.
         Assert.Equal(2.696, points[2].GetProperty("tokens_per_s").GetDouble() * points[2].GetProperty("ms_per_pass").GetDouble() / 1000, 1e-6);
         Assert.True(points[2].GetProperty("gmac_per_s").GetDouble() > 0);
+    }
+
+    [Fact]
+    public async Task AnAdapterIsMeasuredWithTheModel()
+    {
+        string peft = Path.Combine(_folder, "peft");
+        using (Checkpoint checkpoint = Checkpoint.Open(GoldenFolders.TextDenseTiny))
+            PeftWriter.Write(AdapterSamples.Random(checkpoint.Config, 1, alpha: 32, usesRsLora: true), checkpoint.Config, peft);
+        CliResult result = await Bench("--json", "--depth", "0", "--batch", "1", "--prefill", "0", "--adapter", peft);
+        Assert.Equal((0, ""), (result.ExitCode, result.Error));
+        using JsonDocument json = JsonDocument.Parse(result.Out);
+        Assert.Equal("peft", json.RootElement.GetProperty("adapter").GetString());
+        Assert.Equal(1, json.RootElement.GetProperty("points").GetArrayLength());
+        Assert.Equal(3, (await Bench("--adapter", Path.Combine(_folder, "none"))).ExitCode);
+    }
+
+    [Fact]
+    public async Task APackedCacheIsWrittenOnceAndThenMapped()
+    {
+        string[] few = ["--json", "--depth", "0", "--batch", "1", "--prefill", "0", "--load-as", "q8_0", "--packed-cache", Path.Combine(_folder, "cache")];
+        for (int i = 0; i < 2; i++)
+        {
+            CliResult result = await Bench(few);
+            Assert.Equal((0, ""), (result.ExitCode, result.Error));
+            using JsonDocument json = JsonDocument.Parse(result.Out);
+            Assert.Equal(i == 1, json.RootElement.GetProperty("load").GetProperty("mapped").GetBoolean());
+        }
+    }
+
+    [Fact]
+    public async Task KernelsAreMeasuredForEveryTypeAndTier()
+    {
+        CliResult result = await CliProcess.RunWith(null, ("TMPDIR", _folder), ["bench", "--kernels", "--quick", "--json", "-t", "1"]);
+        Assert.Equal((0, ""), (result.ExitCode, result.Error));
+        using JsonDocument json = JsonDocument.Parse(result.Out);
+        JsonElement[] products = [.. json.RootElement.GetProperty("products").EnumerateArray()];
+        // One row on the scalar tier, five counts of rows on the others.
+        Assert.Equal(ProductTimings.Types.Count * (1 + 5 * (IsaTier.Offered.Count - 1)), products.Length);
+        Assert.All(products, product => Assert.True(product.GetProperty("gb_per_s").GetDouble() > 0 && product.GetProperty("gmac_per_s").GetDouble() > 0));
+        Assert.Contains(products, product => product.GetProperty("type").GetString() == "Q4_K");
     }
 
     [Theory]

@@ -63,6 +63,9 @@ internal sealed class CliProcess : IDisposable
     // What Ctrl-C in a terminal sends.
     public void Interrupt() => Assert.Equal(0, Kill(_process.Id, 2));
 
+    // What an init system sends.
+    public void Terminate() => Assert.Equal(0, Kill(_process.Id, 15));
+
     // As the system does when memory runs out.
     public async Task Kill()
     {

@@ -70,7 +70,7 @@ public sealed class QuantizeTests : IDisposable
 
     [Theory]
     [InlineData("--type", "Q4_K", "Q4_K_M")]
-    [InlineData("--type", "IQ2_XS", "read, not written")]
+    [InlineData("--type", "IQ1_S", "read, not written")]
     [InlineData("--tensor", "nothing=Q8_0", "no matrix")]
     [InlineData("--importance", "missing.dat", "no such file")]
     [InlineData("--save-importance", "i.gguf", "--calibrate")]

@@ -31,18 +31,39 @@ public sealed class ServeTests(TinyModel model) : IClassFixture<TinyModel>
         Assert.Equal((0, ""), (result.ExitCode, result.Out));
     }
 
-    [Fact]
-    public async Task ARunningReplyEndsBeforeItStops()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task ARunningReplyEndsBeforeItStops(bool terminates)
     {
         using CliProcess process = Start("--alias", "mine");
         Uri address = await AddressOf(process);
         using var request = new HttpRequestMessage(HttpMethod.Post, new Uri(address, "/v1/completions")) { Content = new StringContent("""{"prompt":"Hello","max_tokens":600,"ignore_eos":true,"temperature":0,"stream":true}""", Encoding.UTF8, "application/json") };
         using HttpResponseMessage response = await s_client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
-        process.Interrupt();
+        if (terminates)
+            process.Terminate();
+        else
+            process.Interrupt();
+        await process.Noted("stopping");
         string stream = await response.Content.ReadAsStringAsync();
         Assert.EndsWith("data: [DONE]\n\n", stream, StringComparison.Ordinal);
         Assert.Contains("\"model\":\"mine\"", stream, StringComparison.Ordinal);
         Assert.Equal(0, (await process.End()).ExitCode);
+    }
+
+    // What is not done when the time is up is broken off, and that is no failure of the server.
+    [Fact]
+    public async Task TheDrainHasItsDeadline()
+    {
+        using CliProcess process = Start("--drain", "0", "--log", "json");
+        Uri address = await AddressOf(process);
+        using var request = new HttpRequestMessage(HttpMethod.Post, new Uri(address, "/v1/completions")) { Content = new StringContent("""{"prompt":"Hello","max_tokens":4000,"ignore_eos":true,"temperature":0,"stream":true,"logprobs":20,"n":4}""", Encoding.UTF8, "application/json") };
+        using HttpResponseMessage response = await s_client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
+        process.Terminate();
+        await Assert.ThrowsAnyAsync<Exception>(() => response.Content.ReadAsStringAsync());
+        CliResult result = await process.End();
+        Assert.Equal(0, result.ExitCode);
+        Assert.Contains("\"cancelled\":true", result.Error, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -61,14 +82,27 @@ public sealed class ServeTests(TinyModel model) : IClassFixture<TinyModel>
     [Fact]
     public async Task KeysComeFromAFile()
     {
-        string keys = Path.Combine(model.Folder, "keys.txt");
-        await File.WriteAllTextAsync(keys, "# the team\nsk-first-123456\n\n  sk-second-123456  \n");
-        using CliProcess process = Start("--host", "0.0.0.0", "--key-file", keys);
+        string keys = Path.Combine(model.Folder, "keys.json");
+        CliResult made = await CliProcess.Run("keys", "add", "team", "--keys", keys, "--per-minute", "60");
+        Assert.Equal(0, made.ExitCode);
+        string secret = Assert.Single(made.OutLines);
+        Assert.Contains("key 'team' for infer", made.Error, StringComparison.Ordinal);
+        Assert.Equal(0, (await CliProcess.Run("keys", "add", "boss", "--keys", keys, "--scope", "infer", "--scope", "admin")).ExitCode);
+        CliResult again = await CliProcess.Run("keys", "add", "team", "--keys", keys);
+        Assert.Equal(2, again.ExitCode);
+        Assert.Contains("has a key called 'team' already", again.Error, StringComparison.Ordinal);
+        CliResult list = await CliProcess.Run("keys", "list", "--keys", keys);
+        Assert.Equal(["team  infer  60/min, any number", "boss  infer,admin  any rate, any number"], list.OutLines.Select(line => line[..line.LastIndexOf("  ", StringComparison.Ordinal)]));
+        Assert.DoesNotContain(secret, list.Out, StringComparison.Ordinal);
+        using CliProcess process = Start("--host", "0.0.0.0", "--keys", keys);
         Uri address = new UriBuilder(await AddressOf(process)) { Host = "127.0.0.1" }.Uri;
         Assert.Equal(HttpStatusCode.Unauthorized, (await s_client.GetAsync(new Uri(address, "/v1/models"))).StatusCode);
         using var request = new HttpRequestMessage(HttpMethod.Get, new Uri(address, "/v1/models"));
-        request.Headers.Add("Authorization", "Bearer sk-second-123456");
+        request.Headers.Add("Authorization", "Bearer " + secret);
         Assert.Equal(HttpStatusCode.OK, (await s_client.SendAsync(request)).StatusCode);
+        Assert.Contains("in the clear", process.Notes, StringComparison.Ordinal);
+        Assert.Equal(0, (await CliProcess.Run("keys", "rm", "team", "--keys", keys)).ExitCode);
+        Assert.Equal(2, (await CliProcess.Run("keys", "rm", "team", "--keys", keys)).ExitCode);
         process.Interrupt();
         Assert.Equal(0, (await process.End()).ExitCode);
     }
@@ -115,6 +149,9 @@ public sealed class ServeTests(TinyModel model) : IClassFixture<TinyModel>
     [InlineData("--parallel: expected 1 to 256", "--parallel", "0")]
     [InlineData("--port: expected 0 to 65535", "--port", "70000")]
     [InlineData("--key: expected keys of at least 8", "--key", "short")]
+    [InlineData("--tls-cert: expected a certificate", "--tls-cert", "/nowhere/server.pem")]
+    [InlineData("--tls-key: expected a certificate beside", "--tls-key", "/nowhere/server.key")]
+    [InlineData("/nowhere/keys.json: no such file", "--keys", "/nowhere/keys.json")]
     [InlineData("--cors: expected origins", "--cors", "app.example")]
     public async Task WhatCannotBeServedIsRefusedBeforeLoading(string message, params string[] arguments)
     {

@@ -17,6 +17,16 @@ public sealed class VerifyTests
     }
 
     [Fact]
+    public async Task WithoutAPathTheEmbeddedModelIsChecked()
+    {
+        CliResult result = await CliProcess.Run("verify", "--file-only", "--json", "--threads", "1");
+        Assert.Equal(0, result.ExitCode);
+        using JsonDocument json = JsonDocument.Parse(result.Out);
+        Assert.All(json.RootElement.GetProperty("results").EnumerateArray(), r => Assert.Equal("nano", r.GetProperty("subject").GetString()));
+        Assert.Contains(json.RootElement.GetProperty("results").EnumerateArray(), r => r.GetProperty("quantity").GetString() == "faults of the tokenizer");
+    }
+
+    [Fact]
     public async Task JsonHoldsTheSame()
     {
         CliResult result = await CliProcess.Run("verify", "--json", Path.Combine(GoldenFolders.Goldens, "ops"));

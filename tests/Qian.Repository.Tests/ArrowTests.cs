@@ -13,7 +13,8 @@ public sealed partial class ArrowTests
         ["Qian.Weights"] = ["Qian.Inference", "Qian.Kernels"],
         ["Qian.Training"] = ["Qian.Inference", "Qian.Kernels"],
         ["Qian.Server"] = ["Qian.Inference"],
-        ["Qian.Cli"] = ["Qian.Inference", "Qian.Kernels", "Qian.Weights", "Qian.Training", "Qian.Server"],
+        ["Qian.Agent"] = ["Qian.Inference"],
+        ["Qian.Cli"] = ["Qian.Inference", "Qian.Kernels", "Qian.Weights", "Qian.Training", "Qian.Server", "Qian.Agent"],
     };
 
     // Folders of Qian.Inference, lowest first. A folder may use those before it; the root's data types are everybody's.
@@ -70,6 +71,17 @@ public sealed partial class ArrowTests
         }
 
         Assert.Empty(wrong);
+    }
+
+    // The agent asks whatever IChatClient it is given: it holds no engine and no session of its own.
+    [Fact]
+    public void TheAgentSeesTheModelThroughItsInterface()
+    {
+        foreach (string path in Repository.SourceFiles("src/Qian.Agent"))
+        {
+            Assert.DoesNotMatch(@"\b(Engine|Session|ChatSession|QianChatClient)\b", File.ReadAllText(path));
+            Assert.DoesNotMatch(@"Qian\.Inference\.[A-Z]", File.ReadAllText(path));
+        }
     }
 
     [Fact]

@@ -18,21 +18,26 @@ public sealed class ScriptedModel : IDisposable
     private const int HiddenSize = 128, VocabularySize = 512, SpareCount = 48;
 
     private readonly string _folder = Directory.CreateTempSubdirectory("qian-scripted-").FullName;
+    private readonly string[] _thinking;
+    private readonly string[] _plain;
 
     public ScriptedModel()
         : this(ThinkingScript, PlainScript)
     {
     }
 
-    internal ScriptedModel(string[] thinkingScript, string[] plainScript)
+    // What it says when it thinks, and when it does not, piece by piece; no piece twice.
+    internal ScriptedModel(string[] thinking, string[] plain)
     {
+        _thinking = thinking;
+        _plain = plain;
         Path = System.IO.Path.Combine(_folder, "scripted.gguf");
-        TokenizerSpec spec = Vocabulary([.. thinkingScript, .. plainScript]);
+        TokenizerSpec spec = Vocabulary();
         string source = System.IO.Path.Combine(_folder, "source");
         Directory.CreateDirectory(source);
         File.Copy(System.IO.Path.Combine(GoldenFolders.TextDenseTiny, "config.json"), System.IO.Path.Combine(source, "config.json"));
         byte[] file = File.ReadAllBytes(System.IO.Path.Combine(GoldenFolders.TextDenseTiny, "model.safetensors"));
-        WriteWeights(file, Successors(new Tokenizer(spec), [("\n", thinkingScript), ("\n\n", plainScript)]));
+        WriteWeights(file, Successors(new Tokenizer(spec)));
         File.WriteAllBytes(System.IO.Path.Combine(source, "model.safetensors"), file);
         using Checkpoint checkpoint = Checkpoint.Open(source);
         GgufExport.Write(checkpoint, Path, WeightType.F32, spec);
@@ -60,23 +65,25 @@ public sealed class ScriptedModel : IDisposable
     public string Path { get; }
 
     // Without a prefix store unless one is asked for: a request asked twice is computed twice.
-    public Engine Load(EngineOptions? options = null) =>
-        Engine.Load(Path, (options ?? new EngineOptions()) with { ContextLength = 2048, ThreadCount = 1, PrefixCacheBytes = options?.PrefixCacheBytes ?? 0 });
+    public Engine Load(int contextLength = 2048) => Load(new EngineOptions { ContextLength = contextLength });
+
+    public Engine Load(EngineOptions options) =>
+        Engine.Load(Path, options with { ContextLength = options.ContextLength ?? 2048, ThreadCount = 1, PrefixCacheBytes = options.PrefixCacheBytes ?? 0 });
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
-    private static TokenizerSpec Vocabulary(string[] texts)
+    private TokenizerSpec Vocabulary()
     {
         TokenizerSpec made = SyntheticVocabulary.Create(VocabularySize, SpareCount);
         int firstSpare = VocabularySize - SpareCount;
-        AddedToken[] pieces = [.. texts.Select((text, i) => new AddedToken(firstSpare + i, text, false))];
+        AddedToken[] pieces = [.. _thinking.Concat(_plain).Select((text, i) => new AddedToken(firstSpare + i, text, false))];
         return new TokenizerSpec(made.Pieces, made.Merges, [.. made.AddedTokens, .. pieces], made.PreTokenizer) { EosId = made.EosId, PaddingId = made.PaddingId };
     }
 
-    private static List<(int Before, int Next)> Successors(Tokenizer tokenizer, (string Start, string[] Script)[] scripts)
+    private List<(int Before, int Next)> Successors(Tokenizer tokenizer)
     {
         var chain = new List<(int, int)>();
-        foreach ((string start, string[] script) in scripts)
+        foreach ((string start, string[] script) in (ReadOnlySpan<(string, string[])>)[("\n", _thinking), ("\n\n", _plain)])
         {
             int before = Assert.Single(tokenizer.Encode(start));
             foreach (string piece in (string[])[.. script, "<|im_end|>"])

@@ -63,7 +63,7 @@ internal sealed class TestServer : IAsyncDisposable
         Assert.True(response.IsSuccessStatusCode, await Failed(response));
         Assert.Equal("text/event-stream", response.Content.Headers.ContentType?.MediaType);
         List<StreamEvent> events = await ReadEvents(response);
-        if (path == "/v1/messages")
+        if (path is "/v1/messages" or "/v1/responses")
             return events;
         Assert.Equal("[DONE]", events[^1].Data);
         events.RemoveAt(events.Count - 1);
@@ -81,9 +81,9 @@ internal sealed class TestServer : IAsyncDisposable
                 name = line[7..];
             else if (line.StartsWith("data: ", StringComparison.Ordinal))
                 events.Add(new StreamEvent(name, line[6..]));
-            else if (line.StartsWith(": ", StringComparison.Ordinal))
+            else if (line.StartsWith(": ", StringComparison.Ordinal) && !line.StartsWith(": timing ", StringComparison.Ordinal))
                 events.Add(new StreamEvent("(comment)", line[2..]));
-            else
+            else if (!line.StartsWith(": timing ", StringComparison.Ordinal))
                 Assert.Equal("", line);
             if (line.Length == 0)
                 name = null;

@@ -1,3 +1,5 @@
+using Qian.Kernels;
+
 namespace Qian.Inference.Formats;
 
 // An open model, whatever it is stored as: its shape, its tensors by role with the format's transforms applied, its tokenizer,
@@ -18,6 +20,9 @@ internal abstract class Checkpoint : IDisposable
 
     // Every tensor of the files, in file order.
     public abstract IReadOnlyList<TensorSummary> Tensors { get; }
+
+    // Every file that holds tensors, with the part of it that says which.
+    public abstract IEnumerable<(string Path, ByteView Header)> Files { get; }
 
     // Stored bytes of the tensors that the text model uses.
     public long WeightBytes => Tensors.Sum(tensor => tensor.Role is null ? 0 : tensor.ByteCount);

@@ -50,6 +50,9 @@ internal sealed class GgufCheckpoint : Checkpoint
 
     public override IReadOnlyList<TensorSummary> Tensors { get; }
 
+    public override IEnumerable<(string Path, ByteView Header)> Files =>
+        _file.Parts.Concat(_mtpFile?.Parts ?? []).Select(part => (part.Path, part.Header));
+
     public IReadOnlyDictionary<string, GgufValue> Metadata => _file.Metadata;
 
     public static new GgufCheckpoint Open(string path, string? mtpPath)

@@ -33,6 +33,9 @@ internal sealed class GgufPart : IDisposable
     // In the order of the file.
     public IReadOnlyList<GgufTensor> Tensors => _tensors;
 
+    // Everything before the tensors' bytes.
+    public ByteView Header { get; private set; }
+
     public static GgufPart Open(string path)
     {
         GgufPart part = new(OpenMapped(path));
@@ -85,6 +88,7 @@ internal sealed class GgufPart : IDisposable
         var entries = new List<TensorEntry>();
         for (long i = 0; i < tensorCount; i++)
             entries.Add(ReadTensor(ref cursor, i));
+        Header = _file.View(0, cursor.Position);
         Place(entries, cursor.Position);
     }
 

@@ -45,6 +45,8 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
 
     public override IReadOnlyList<TensorSummary> Tensors { get; }
 
+    public override IEnumerable<(string Path, ByteView Header)> Files => _set.Files.Select(file => (file.Path, file.Header));
+
     public override TensorSource? Find(TensorRole role, int layer = -1, int expert = -1)
     {
         if (!TensorShapes.Occurs(Config, role, layer))

@@ -35,9 +35,9 @@ internal sealed class PartialFile : IDisposable
     }
 
     // Makes the file visible under its final name, replacing what was there.
-    public void Commit()
+    public void Commit(bool flushToDisk = false)
     {
-        _stream.Flush(flushToDisk: false);
+        _stream.Flush(flushToDisk);
         _stream.Dispose();
         _closed = true;
         File.Move(_partPath, FinalPath, overwrite: true);

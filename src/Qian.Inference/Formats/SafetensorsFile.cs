@@ -24,6 +24,9 @@ internal sealed class SafetensorsFile : IDisposable
 
     public string Path => _file.Path;
 
+    // Everything before the tensors' bytes.
+    public ByteView Header { get; private set; }
+
     // In the order of the header.
     public IReadOnlyList<SafetensorsTensor> Tensors => _tensors;
 
@@ -64,6 +67,7 @@ internal sealed class SafetensorsFile : IDisposable
         ulong headerBytes = BinaryPrimitives.ReadUInt64LittleEndian(_file.View(0, 8).Span(0, 8));
         if (headerBytes > (ulong)Math.Min(LongestHeader, _file.Length - 8))
             throw new BadModelFileException($"{Path}: the header claims {headerBytes} bytes, at most {Math.Min(LongestHeader, _file.Length - 8)} are possible; not a safetensors file, or damaged");
+        Header = _file.View(0, 8 + (long)headerBytes);
         ByteView data = _file.View(8 + (long)headerBytes, _file.Length - 8 - (long)headerBytes);
         var json = new Utf8JsonReader(_file.View(8, (long)headerBytes).Span(0, (int)headerBytes), new JsonReaderOptions { MaxDepth = 8 });
         var ranges = new List<(long Start, long End, string Name)>();

@@ -12,6 +12,9 @@ internal sealed record BenchRequest
     // Tokens that the MTP head guesses per pass, where the model has one.
     public IReadOnlyList<int> DraftCounts { get; init; } = [1, 2, 3];
 
+    // A LoRA adapter that every token is computed with; what it reads and multiplies is not counted.
+    public string? AdapterPath { get; init; }
+
     // Points whose estimate does not fit into what is left of this are left out.
     public double BudgetSeconds { get; init; } = 240;
 
@@ -79,11 +82,19 @@ internal sealed record BenchReport
 {
     public required string Model { get; init; }
 
+    public string? Adapter { get; init; }
+
     public required int ThreadCount { get; init; }
 
+    // Opening, and packing or mapping.
     public required double LoadSeconds { get; init; }
 
     public required long LoadedBytes { get; init; }
+
+    // True when the packed weights came from a cache file.
+    public bool IsMapped { get; init; }
+
+    public IReadOnlyList<string> LoadNotes { get; init; } = [];
 
     public required long ReadBufferBytes { get; init; }
 

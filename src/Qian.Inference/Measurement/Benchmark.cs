@@ -22,6 +22,7 @@ internal sealed partial class Benchmark : IDisposable
     private readonly BenchRequest _request;
     private readonly int _contextLength;
     private readonly CeilingMeter _ceilings;
+    private readonly LowRankAdapter? _adapter;
     private readonly SeededContext _context;
     private readonly ForwardBatch _batch;
     private readonly NativeBuffer _logits;
@@ -53,7 +54,8 @@ internal sealed partial class Benchmark : IDisposable
         _tokens = new int[Math.Max(mostSequences, request.PrefillCounts.Append(WarmUpRows).Max())];
         for (int i = 0; i < _tokens.Length; i++)
             _tokens[i] = random.Next(model.Config.VocabularySize);
-        _context = new SeededContext(model);
+        _adapter = request.AdapterPath is { } adapter ? ReadAdapter(adapter, model) : null;
+        _context = new SeededContext(model, _adapter);
         _logits = NativeBuffer.AllocateFloats((long)Math.Max(mostSequences, 1 + s_acceptance.Length) * model.Config.VocabularySize);
         _progress?.Report("the machine's ceilings");
         _ceilings = new CeilingMeter(model.Team, freeBytes, request.Quick);
@@ -97,6 +99,9 @@ internal sealed partial class Benchmark : IDisposable
         return new BenchReport
         {
             Model = path,
+            Adapter = request.AdapterPath,
+            IsMapped = model.Weights.IsMapped,
+            LoadNotes = model.LoadNotes,
             ThreadCount = model.Team.ThreadCount,
             LoadSeconds = loadSeconds,
             LoadedBytes = checkpoint.WeightBytes,
@@ -114,8 +119,15 @@ internal sealed partial class Benchmark : IDisposable
     {
         _batch.Clear();
         _context.Dispose();
+        _adapter?.Dispose();
         _logits.Dispose();
         _ceilings.Dispose();
+    }
+
+    private static LowRankAdapter ReadAdapter(string path, LoadedModel model)
+    {
+        using AdapterFile file = AdapterFile.Open(path);
+        return new LowRankAdapter(file.Read(model.Config), model.Config, model.Network.MaxRows);
     }
 
     private static void Check(BenchRequest request, EngineOptions options)

@@ -11,12 +11,14 @@ internal sealed class SeededContext : IDisposable
     private const int RowsAtOnce = 256;
 
     private readonly LoadedModel _model;
+    private readonly LowRankAdapter? _adapter;
     private readonly NativeBuffer _rows;
     private readonly long _rowsFloats;
 
-    public SeededContext(LoadedModel model)
+    public SeededContext(LoadedModel model, LowRankAdapter? adapter = null)
     {
         _model = model;
+        _adapter = adapter;
         KvShape shape = model.Pool.Shape;
         _rowsFloats = (long)RowsAtOnce * shape.KvHeads * shape.HeadDim;
         _rows = NativeBuffer.AllocateFloats(2 * _rowsFloats);
@@ -26,7 +28,7 @@ internal sealed class SeededContext : IDisposable
     // A sequence of `depth` tokens with room for `room` more. Throws when the pool has none left.
     public SequenceState NewSequence(int depth, int room, CancellationToken cancellation)
     {
-        SequenceState sequence = _model.NewSequence();
+        SequenceState sequence = _model.NewSequence(_adapter);
         try
         {
             if (!sequence.TryReserve(depth + room))

@@ -108,12 +108,20 @@ internal sealed class ForwardScratch : IDisposable
     public int[] ExpertSlots { get; }         // [R * chosen]: row of ExpertOutput, grouped by expert
 
     public LinearScratch Linear { get; }
-    public DeltaShape DeltaShape { get; }
-    public DeltaScratch Delta { get; }
+    public DeltaShape DeltaShape { get; private set; }
+    public DeltaScratch Delta { get; private set; }
     public AttentionShape AttentionShape { get; }
     public AttentionScratch Attention { get; }
 
     private FloatView Wide { get; }
+
+    // The same sizes with the value heads in the other order.
+    public void ReadValueHeads(bool interleaved, int threadCount)
+    {
+        Delta.Dispose();
+        DeltaShape = DeltaShape with { Interleaved = interleaved };
+        Delta = new DeltaScratch(DeltaShape, threadCount);
+    }
 
     public void Dispose()
     {

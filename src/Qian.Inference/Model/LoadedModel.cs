@@ -36,6 +36,9 @@ internal sealed class LoadedModel : IDisposable
 
     public long StoredWeightBytes => _weights.StoredBytes;
 
+    // What the user should hear about the loading.
+    public IReadOnlyList<string> LoadNotes { get; private init; } = [];
+
     public bool HasQuantizedWeights => _weights.HasQuantized;
 
     // Takes the checkpoint over, also when loading fails.
@@ -48,8 +51,9 @@ internal sealed class LoadedModel : IDisposable
         {
             team = new ThreadTeam(options.ThreadCount ?? Environment.ProcessorCount);
             var policy = new LoadPolicy(options.ExactArithmetic, options.LoadAs, options.LoadMtp);
-            weights = WeightLoader.Load(checkpoint, LayerRange.All(checkpoint.Config), policy, team, progress, cancellation);
-            return new LoadedModel(checkpoint, weights, team, options, contextLength, maxBlocks);
+            PackedCache? cache = options.PackedCache is { } place ? PackedCache.At(place, checkpoint) : null;
+            weights = WeightLoader.Load(checkpoint, LayerRange.All(checkpoint.Config), policy, team, progress, cancellation, cache);
+            return new LoadedModel(checkpoint, weights, team, options, contextLength, maxBlocks) { LoadNotes = cache?.Notes ?? [] };
         }
         catch
         {

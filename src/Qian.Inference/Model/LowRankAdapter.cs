@@ -21,14 +21,8 @@ internal sealed class LowRankAdapter : IDisposable
     // For passes of at most `maxRows` rows of the model of `config`.
     public LowRankAdapter(AdapterWeights weights, ModelConfig config, int maxRows)
     {
-        long floats = 0;
-        foreach (AdapterTarget target in weights.Targets)
-        {
-            floats += Aligned(target.A.Length) + Aligned(target.B.Length);
-            MaxRank = Math.Max(MaxRank, target.Rank);
-        }
-
-        _memory = NativeBuffer.AllocateFloats(floats + Aligned((long)maxRows * MaxRank));
+        MaxRank = RankOf(weights);
+        _memory = NativeBuffer.Allocate(BytesOf(weights, maxRows));
         _factors = new LowRankFactors[weights.Targets.Count];
         _places = new int[(config.LayerCount + 2) * s_roleCount];
         long taken = 0;
@@ -59,6 +53,15 @@ internal sealed class LowRankAdapter : IDisposable
 
     // [maxRows, MaxRank]: what lies between the two products, of one projection at a time.
     public FloatView Inner { get; }
+
+    // What it takes before it is loaded.
+    public static long BytesOf(AdapterWeights weights, int maxRows)
+    {
+        long floats = Aligned((long)maxRows * RankOf(weights));
+        foreach (AdapterTarget target in weights.Targets)
+            floats += Aligned(target.A.Length) + Aligned(target.B.Length);
+        return floats * sizeof(float);
+    }
 
     public bool TryFind(int layerIndex, TensorRole role, out LowRankFactors factors)
     {
@@ -104,6 +107,14 @@ internal sealed class LowRankAdapter : IDisposable
     {
         _disposed = true;
         _memory.Dispose();
+    }
+
+    private static int RankOf(AdapterWeights weights)
+    {
+        int rank = 0;
+        foreach (AdapterTarget target in weights.Targets)
+            rank = Math.Max(rank, target.Rank);
+        return rank;
     }
 
     private static int Place(int layerIndex, TensorRole role) => (layerIndex + 1) * s_roleCount + (int)role;

@@ -62,6 +62,14 @@ internal sealed partial class Network : IDisposable
     // throws them away, uses it.
     public CancellationToken Cancellation { get; set; }
 
+    // How value heads are told to their key heads: the file's order. Another value reads the same weights as if they stood in
+    // the other order, which only verification wants.
+    public bool ValueHeadsInterleaved
+    {
+        get => _scratch.DeltaShape.Interleaved;
+        set => _scratch.ReadValueHeads(value, _team.ThreadCount);
+    }
+
     // KV layer of the MTP block: one more layer in the same blocks.
     private int MtpCacheIndex { get; }
 

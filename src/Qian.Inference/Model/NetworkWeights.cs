@@ -7,6 +7,7 @@ namespace Qian.Inference.Model;
 internal sealed class NetworkWeights : IDisposable
 {
     private readonly List<IDisposable> _owned = [];
+    private WeightStore? _store;
 
     public required ModelConfig Config { get; init; }
 
@@ -26,6 +27,16 @@ internal sealed class NetworkWeights : IDisposable
 
     // True when some matrix is of a quantised type, whose inputs are rounded to 8 bits outside exact arithmetic.
     public bool HasQuantized { get; private set; }
+
+    // True when the packed matrices are used where a cache file has them.
+    public bool IsMapped => _store?.IsMapped == true;
+
+    public WeightStore OwnStore(WeightStore store)
+    {
+        _store = store;
+        _owned.Add(store);
+        return store;
+    }
 
     public WeightMatrix Own(WeightMatrix matrix)
     {

@@ -4,7 +4,8 @@ using Qian.Kernels;
 namespace Qian.Inference.Model;
 
 // From an open checkpoint to weights in memory: which tensor goes where, in which storage. Matrices of a quantised type are
-// repacked (the mapped pages are released as it goes); float matrices and the embedding stay mapped; vectors become float32.
+// repacked into one store, all together once it is known what they are, so that the file is read front to back or not at all
+// (where a packed cache has them); float matrices and the embedding stay mapped; vectors become float32.
 internal sealed class WeightLoader
 {
     private readonly Checkpoint _checkpoint;
@@ -13,13 +14,16 @@ internal sealed class WeightLoader
     private readonly ThreadTeam _team;
     private readonly IProgress<LoadProgress>? _progress;
     private readonly CancellationToken _cancellation;
+    private readonly WeightStore _store;
+    private readonly List<string> _storedNames = [];
     private readonly long _bytesTotal;
-    private long _bytesDone;
+    private long _mappedBytes;
 
-    private WeightLoader(Checkpoint checkpoint, LoadPolicy policy, ThreadTeam team, IProgress<LoadProgress>? progress, CancellationToken cancellation)
+    private WeightLoader(Checkpoint checkpoint, WeightStore store, LoadPolicy policy, ThreadTeam team, IProgress<LoadProgress>? progress, CancellationToken cancellation)
     {
         _checkpoint = checkpoint;
         _config = checkpoint.Config;
+        _store = store;
         _policy = policy;
         _team = team;
         _progress = progress;
@@ -28,13 +32,15 @@ internal sealed class WeightLoader
     }
 
     public static NetworkWeights Load(
-        Checkpoint checkpoint, LayerRange range, LoadPolicy policy, ThreadTeam team, IProgress<LoadProgress>? progress = null, CancellationToken cancellation = default)
+        Checkpoint checkpoint, LayerRange range, LoadPolicy policy, ThreadTeam team, IProgress<LoadProgress>? progress = null, CancellationToken cancellation = default, PackedCache? cache = null)
     {
         range.Validate(checkpoint.Config);
         var weights = new NetworkWeights { Config = checkpoint.Config, Range = range };
         try
         {
-            new WeightLoader(checkpoint, policy, team, progress, cancellation).Fill(weights);
+            var loader = new WeightLoader(checkpoint, weights.OwnStore(new WeightStore()), policy, team, progress, cancellation);
+            loader.Plan(weights);
+            loader.FillStore(cache);
             return weights;
         }
         catch
@@ -44,7 +50,8 @@ internal sealed class WeightLoader
         }
     }
 
-    private void Fill(NetworkWeights weights)
+    // Everything but the contents of the store.
+    private void Plan(NetworkWeights weights)
     {
         LayerRange range = weights.Range;
         if (range.Embedding)
@@ -62,6 +69,29 @@ internal sealed class WeightLoader
             weights.Layers[i] = Layer(weights, range.First + i, _config.FullAttentionLayers[range.First + i]);
         if (range.Head && _policy.Mtp && _config.MtpLayerCount > 0)
             weights.Mtp = Mtp(weights, _config.LayerCount);
+    }
+
+    private void FillStore(PackedCache? cache)
+    {
+        if (_store.Count == 0 || cache?.TryUse(_store) == true)
+        {
+            _progress?.Report(new LoadProgress(_bytesTotal, _bytesTotal, ""));
+            return;
+        }
+
+        Action<int, long>? report = _progress is { } progress
+            ? (index, bytes) => progress.Report(new LoadProgress(Math.Min(_mappedBytes + bytes, _bytesTotal), _bytesTotal, _storedNames[index]))
+            : null;
+        try
+        {
+            _store.Fill(_team, report, _cancellation);
+        }
+        catch (IOException error)
+        {
+            throw new BadModelFileException($"{error.Message} The file cannot be read to its end: check the disk, or fetch the file again.", error);
+        }
+
+        cache?.Save(_store, _cancellation);
     }
 
     private LayerWeights Layer(NetworkWeights w, int layer, bool fullAttention) => new()
@@ -131,6 +161,9 @@ internal sealed class WeightLoader
     {
         _cancellation.ThrowIfCancellationRequested();
         TensorSource source = _checkpoint.Require(role, layer);
+        // Vectors lie between matrices that are read in another way, or not at all.
+        if (source.Type is not null)
+            source.Data.ExpectRandomReads();
         var values = new float[source.RowCount * source.ColumnCount];
         source.DecodeRows(0, source.RowCount, values);
         return w.OwnVector(values);
@@ -141,12 +174,23 @@ internal sealed class WeightLoader
     {
         _cancellation.ThrowIfCancellationRequested();
         TensorSource source = _checkpoint.Require(role, layer, expert);
-        WeightMatrix matrix = _policy.TargetType(source) is { } target
-            ? WeightMatrix.FromRows(target, source.RowCount, source.ColumnCount, (row, values) => source.DecodeRows(row, 1, values), _team)
-            : WeightMatrix.Create(source.Type!.Value, source.RowCount, source.ColumnCount, source.Data, _policy.Exact || isLookup ? WeightStorage.Mapped : WeightStorage.Packed, _team, releaseSource: true);
-        _bytesDone += source.Type is { } stored ? WeightFormat.RowBytes(stored, source.ColumnCount) * source.RowCount : (long)source.RowCount * source.ColumnCount;
-        _progress?.Report(new LoadProgress(Math.Min(_bytesDone, _bytesTotal), _bytesTotal, source.Name));
-        return w.Own(matrix);
+        if (_policy.TargetType(source) is { } target)
+        {
+            _storedNames.Add(source.Name);
+            return w.Own(_store.Encode(target, source.RowCount, source.ColumnCount, (row, values) => source.DecodeRows(row, 1, values)));
+        }
+
+        WeightType type = source.Type!.Value;
+        if (!_policy.Exact && !isLookup && WeightMatrix.HasPackedLayout(type))
+        {
+            _storedNames.Add(source.Name);
+            return w.Own(_store.Pack(type, source.RowCount, source.ColumnCount, source.Data));
+        }
+
+        if (isLookup)
+            source.Data.ExpectRandomReads();
+        _mappedBytes += source.Data.Length;
+        return w.Own(WeightMatrix.Create(type, source.RowCount, source.ColumnCount, source.Data, WeightStorage.Mapped, _team));
     }
 }
 

@@ -1,5 +1,6 @@
 using Qian.Inference.Formats;
 using Qian.Inference.Model;
+using Qian.Inference.Text;
 using Qian.Kernels;
 
 namespace Qian.Inference.Verification;
@@ -31,9 +32,9 @@ internal sealed class Invariants : IDisposable
     // Exact arithmetic decodes every weight for every token, so it is left out for large files unless it is asked for.
     private const long LargestExactBytes = 4L << 30;
 
-    public static List<VerificationResult> Run(string path, string subject, KvType kvType, bool always = false, IProgress<string>? progress = null, CancellationToken cancellation = default)
+    public static List<VerificationResult> Run(string path, string subject, VerificationOptions request, IProgress<string>? progress = null, CancellationToken cancellation = default)
     {
-        var options = new EngineOptions { MaxBatchRows = 256, KvType = kvType };
+        var options = new EngineOptions { MaxBatchRows = 256, KvType = request.Kv, ThreadCount = request.ThreadCount };
         const int context = 1024;
         using Checkpoint probe = Checkpoint.Open(path);
         MemoryEstimate.ChooseContext(MemoryEstimate.For(probe, options, LayerRange.All(probe.Config)), probe.Config, options with { ContextLength = context });
@@ -52,7 +53,9 @@ internal sealed class Invariants : IDisposable
         run.Forks(decoded);
         progress?.Report("written against read");
         run.WrittenAgainstRead();
-        if (model.HasQuantizedWeights && (always || probe.WeightBytes <= LargestExactBytes))
+        progress?.Report("order of the value heads");
+        run.ValueHeads(probe, cancellation);
+        if (model.HasQuantizedWeights && (request.Exact || probe.WeightBytes <= LargestExactBytes))
         {
             progress?.Report("8-bit activations against exact arithmetic");
             using LoadedModel exact = LoadedModel.Load(Checkpoint.Open(path), options with { ExactArithmetic = true }, context, maxBlocks: 64, null, cancellation);
@@ -211,6 +214,13 @@ internal sealed class Invariants : IDisposable
 
         Add($"{what}, clear choices that differ, of {PromptLength}", wrong, 0);
         Add($"{what}, share of unclear choices that differ", excused / (double)PromptLength, 0.05);
+    }
+
+    private void ValueHeads(Checkpoint checkpoint, CancellationToken cancellation)
+    {
+        Tokenizer? tokenizer = checkpoint.LoadTokenizer() is { } spec ? new Tokenizer(spec) : null;
+        ValueHeadEvidence evidence = ValueHeadEvidence.FromWeights(checkpoint, cancellation).With(ValueHeadEvidence.FromText(_model, tokenizer));
+        _results.Add(evidence.ToResult(_subject, "evidence that value heads stand in the wrong order"));
     }
 
     // [PromptLength, vocabulary] in one pass.

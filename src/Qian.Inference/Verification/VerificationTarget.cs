@@ -16,6 +16,23 @@ internal enum TargetKind
     NotCovered,
 }
 
+// How to verify a model file.
+internal sealed record VerificationOptions
+{
+    public KvType Kv { get; init; } = KvType.F16;
+
+    // Exact arithmetic beside the fast one for large files too.
+    public bool Exact { get; init; }
+
+    // Every row of every tensor of a huge file, not a sample.
+    public bool EveryRow { get; init; }
+
+    // Look at the file, run nothing.
+    public bool FileOnly { get; init; }
+
+    public int ThreadCount { get; init; } = Environment.ProcessorCount;
+}
+
 // One thing to verify. What a path is, is told by the files in it, never by its name; a folder of such folders is
 // searched one level deep.
 internal sealed record VerificationTarget(string Path, string Subject, TargetKind Kind, string Note)
@@ -50,7 +67,7 @@ internal sealed record VerificationTarget(string Path, string Subject, TargetKin
         return targets;
     }
 
-    public List<VerificationResult> Run(KvType kv, bool exact, IProgress<string>? progress, CancellationToken cancellation = default) => Kind switch
+    public List<VerificationResult> Run(VerificationOptions options, IProgress<string>? progress, CancellationToken cancellation = default) => Kind switch
     {
         TargetKind.ModelGoldens => RunModelGoldens(progress),
         TargetKind.GgufGoldens => Verification.GgufGoldens.Run(Path, Subject),
@@ -59,9 +76,21 @@ internal sealed record VerificationTarget(string Path, string Subject, TargetKin
         TargetKind.TemplateGoldens => [.. Verification.TemplateGoldens.Run(Path)],
         TargetKind.TokenizerGoldens => RunTokenizerGoldens(),
         TargetKind.ToolCallCases => [.. Verification.ToolCallCases.Run(Path)],
-        TargetKind.Model => Invariants.Run(Path, Subject, kv, exact, progress, cancellation),
+        TargetKind.Model => RunModel(options, progress, cancellation),
         _ => [],
     };
+
+    // The file first: where it is damaged, what an engine computes from it says nothing about the engine.
+    private List<VerificationResult> RunModel(VerificationOptions options, IProgress<string>? progress, CancellationToken cancellation)
+    {
+        progress?.Report("the file itself");
+        List<VerificationResult> results = ModelFileChecks.Run(Path, Subject, options.EveryRow, options.ThreadCount, progress, cancellation);
+        if (!results.TrueForAll(result => result.Passed))
+            progress?.Report("the engine's invariants are left out: the file is not sound");
+        else if (!options.FileOnly)
+            results.AddRange(Invariants.Run(Path, Subject, options, progress, cancellation));
+        return results;
+    }
 
     private List<VerificationResult> RunTokenizerGoldens() =>
     [
@@ -101,7 +130,7 @@ internal sealed record VerificationTarget(string Path, string Subject, TargetKin
         {
             return System.IO.Path.GetExtension(path).ToLowerInvariant() switch
             {
-                ".gguf" => Target(TargetKind.Model, "invariants"),
+                ".gguf" => Target(TargetKind.Model, "the file and the engine's invariants on it"),
                 ".json" => CaseFile(),
                 _ => null,
             };
@@ -124,7 +153,7 @@ internal sealed record VerificationTarget(string Path, string Subject, TargetKin
         if (Has("cases.json") && Directory.Exists(System.IO.Path.Combine(path, "images")))
             return Target(TargetKind.NotCovered, "image preprocessing");
         if (Has("config.json") || Directory.GetFiles(path, "*.gguf").Length > 0)
-            return Target(TargetKind.Model, "invariants");
+            return Target(TargetKind.Model, "the file and the engine's invariants on it");
         return null;
 
         bool Has(string file) => File.Exists(System.IO.Path.Combine(path, file));

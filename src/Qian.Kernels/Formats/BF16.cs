@@ -24,7 +24,7 @@ internal sealed class BF16() : BlockFormat(WeightType.BF16, "BF16", 1, 2)
             destination[index] = BitConverter.UInt32BitsToSingle((uint)halves[index] << 16);
     }
 
-    public override void Encode(ReadOnlySpan<float> source, Span<byte> destination, ReadOnlySpan<float> importance)
+    public override void Encode(ReadOnlySpan<float> source, Span<byte> destination, ReadOnlySpan<float> importance, bool fast)
     {
         ReadOnlySpan<uint> bits = MemoryMarshal.Cast<float, uint>(source);
         Span<ushort> halves = MemoryMarshal.Cast<byte, ushort>(destination);

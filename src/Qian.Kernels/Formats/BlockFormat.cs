@@ -25,7 +25,7 @@ internal abstract class BlockFormat(WeightType type, string name, int blockValue
     public abstract void Decode(ReadOnlySpan<byte> source, Span<float> destination);
 
     // Source values are finite and within LargestMagnitude; importance is empty or a divisor of the source's length.
-    public abstract void Encode(ReadOnlySpan<float> source, Span<byte> destination, ReadOnlySpan<float> importance);
+    public abstract void Encode(ReadOnlySpan<float> source, Span<byte> destination, ReadOnlySpan<float> importance, bool fast);
 
     // Index of the first value that is not finite or too large, -1 if there is none.
     public static int IndexOutside(ReadOnlySpan<float> values, float largest)

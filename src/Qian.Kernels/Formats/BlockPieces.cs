@@ -48,8 +48,14 @@ internal static class BlockPieces
     // Code j in the low half of byte j, the code half the codes later in its high half; bits above the fourth are left out.
     public static void PackNibbles(ReadOnlySpan<sbyte> codes, Span<byte> bytes)
     {
-        int half = bytes.Length;
-        for (int index = 0; index < half; index++)
+        int half = bytes.Length, index = 0;
+        for (; index + 16 <= half; index += 16)
+        {
+            Vector128<byte> low = Vector128.Create<sbyte>(codes.Slice(index, 16)).AsByte(), high = Vector128.Create<sbyte>(codes.Slice(half + index, 16)).AsByte();
+            ((low & Vector128.Create((byte)15)) | (high << 4)).CopyTo(bytes.Slice(index, 16));
+        }
+
+        for (; index < half; index++)
             bytes[index] = (byte)((codes[index] & 15) | ((codes[half + index] & 15) << 4));
     }
 }

@@ -28,7 +28,7 @@ internal sealed class F16() : BlockFormat(WeightType.F16, "F16", 1, 2)
             destination[index] = (float)BitConverter.UInt16BitsToHalf(halves[index]);
     }
 
-    public override void Encode(ReadOnlySpan<float> source, Span<byte> destination, ReadOnlySpan<float> importance)
+    public override void Encode(ReadOnlySpan<float> source, Span<byte> destination, ReadOnlySpan<float> importance, bool fast)
     {
         Span<Half> halves = MemoryMarshal.Cast<byte, Half>(destination);
         for (int index = 0; index < source.Length; index++)

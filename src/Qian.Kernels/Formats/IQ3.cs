@@ -10,6 +10,12 @@ internal sealed class IQ3_XXS() : QuantFormat(WeightType.IQ3_XXS, "IQ3_XXS", 256
 {
     private const int IndicesAt = 2;
     private const int WordsAt = 66;
+    private const float Unit = 0.25f;
+
+    private static readonly Lazy<BookSearch> s_book = new(() => new BookSearch(Array.ConvertAll(CodeBooks.Iq3Xxs, row => (ulong)row), 4));
+
+    // The highest multiplier with the highest level.
+    public override float LargestMagnitude => BlockPieces.LargestHalf * Unit * (2 * BookFit.HighestMultiplier + 1) * 62;
 
     protected override void UnpackBlock(ReadOnlySpan<byte> block, Span<sbyte> quants, Span<float> scales, Span<float> offsets)
     {
@@ -29,6 +35,25 @@ internal sealed class IQ3_XXS() : QuantFormat(WeightType.IQ3_XXS, "IQ3_XXS", 256
             }
         }
     }
+
+    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, bool fast, Span<byte> block)
+    {
+        Span<ushort> rows = stackalloc ushort[64];
+        Span<byte> signs = stackalloc byte[32], multipliers = stackalloc byte[8];
+        float scale = BookFit.Fit(s_book.Value, values, weights, hasEvenSigns: true, Unit, rows, signs, multipliers);
+        if (scale == 0)
+            return;
+        BlockPieces.WriteHalf(block, 0, scale);
+        for (int run = 0; run < rows.Length; run++)
+            block[IndicesAt + run] = (byte)rows[run];
+        for (int sub = 0; sub < multipliers.Length; sub++)
+        {
+            uint word = (uint)multipliers[sub] << 28;
+            for (int eight = 0; eight < 4; eight++)
+                word |= (uint)(signs[4 * sub + eight] & 127) << (7 * eight);
+            BinaryPrimitives.WriteUInt32LittleEndian(block[(WordsAt + 4 * sub)..], word);
+        }
+    }
 }
 
 // d, 64 low bytes of indices, 8 bytes with their ninth bits, 32 bytes of signs, 4 bytes of multipliers: a nibble for 32 values.
@@ -39,6 +64,11 @@ internal sealed class IQ3_S() : QuantFormat(WeightType.IQ3_S, "IQ3_S", 256, 110)
     private const int NinthBitsAt = 66;
     private const int SignsAt = 74;
     private const int MultipliersAt = 106;
+
+    private static readonly Lazy<BookSearch> s_book = new(() => new BookSearch(Array.ConvertAll(CodeBooks.Iq3S, row => (ulong)row), 4));
+
+    // The highest multiplier with the highest level.
+    public override float LargestMagnitude => BlockPieces.LargestHalf * (2 * BookFit.HighestMultiplier + 1) * 15;
 
     protected override void UnpackBlock(ReadOnlySpan<byte> block, Span<sbyte> quants, Span<float> scales, Span<float> offsets)
     {
@@ -54,6 +84,25 @@ internal sealed class IQ3_S() : QuantFormat(WeightType.IQ3_S, "IQ3_S", 256, 110)
                 Row(indices[2], ninth >> 2) | Row(indices[3], ninth >> 3) << 32,
                 CodeBooks.Signs(block[SignsAt + 2 * index]), CodeBooks.Signs(block[SignsAt + 2 * index + 1]), quants, 16 * index);
         }
+    }
+
+    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, bool fast, Span<byte> block)
+    {
+        Span<ushort> rows = stackalloc ushort[64];
+        Span<byte> signs = stackalloc byte[32], multipliers = stackalloc byte[8];
+        float scale = BookFit.Fit(s_book.Value, values, weights, hasEvenSigns: false, unit: 1, rows, signs, multipliers);
+        if (scale == 0)
+            return;
+        BlockPieces.WriteHalf(block, 0, scale);
+        signs.CopyTo(block[SignsAt..]);
+        for (int run = 0; run < rows.Length; run++)
+        {
+            block[IndicesAt + run] = unchecked((byte)rows[run]);
+            block[NinthBitsAt + run / 8] |= (byte)(rows[run] >> 8 << (run % 8));
+        }
+
+        for (int sub = 0; sub < multipliers.Length; sub++)
+            block[MultipliersAt + sub / 2] |= (byte)(multipliers[sub] << (sub % 2 * 4));
     }
 
     private static ulong Row(byte low, int ninth) => CodeBooks.Iq3S[low | (ninth & 1) << 8];

@@ -16,9 +16,9 @@ internal sealed class IQ4_NL() : QuantFormat(WeightType.IQ4_NL, "IQ4_NL", Values
         LevelTable.Unpack(block[CodesAt..], DenseCentre.Table, quants);
     }
 
-    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block)
+    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, bool fast, Span<byte> block)
     {
-        float scale = BlockPieces.RoundScaleToHalf(ScaleSearch.Fit<DenseCentre>(values, weights));
+        float scale = BlockPieces.RoundScaleToHalf(ScaleSearch.Fit<DenseCentre>(values, weights, fast));
         // No level is 0: where the least scale is too large for the values, zeros are nearer.
         if (ScaleSearch.Error<DenseCentre>(values, weights, scale) >= ScaleSearch.Error<DenseCentre>(values, weights, 0))
             return;

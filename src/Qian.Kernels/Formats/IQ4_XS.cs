@@ -29,10 +29,10 @@ internal sealed class IQ4_XS() : QuantFormat(WeightType.IQ4_XS, "IQ4_XS", Values
         }
     }
 
-    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block)
+    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, bool fast, Span<byte> block)
     {
         Span<sbyte> multipliers = stackalloc sbyte[SubBlocks];
-        float scale = SuperBlock.FitSigned<DenseCentre>(values, weights, LowestMultiplier, multipliers);
+        float scale = SuperBlock.FitSigned<DenseCentre>(values, weights, LowestMultiplier, fast, multipliers);
         if (scale == 0)
             return;
         Span<sbyte> levels = stackalloc sbyte[SubValues];

@@ -24,7 +24,7 @@ internal sealed class MXFP4() : QuantFormat(WeightType.MXFP4, "MXFP4", Values, C
         LevelTable.Unpack(block[CodesAt..], FloatE2M1.Table, quants);
     }
 
-    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block)
+    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, bool fast, Span<byte> block)
     {
         float peak = MathF.Abs(ScaleSearch.Peak(values));
         if (peak == 0)

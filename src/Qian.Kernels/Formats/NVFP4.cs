@@ -39,7 +39,7 @@ internal sealed class NVFP4() : QuantFormat(WeightType.NVFP4, "NVFP4", Values, C
         }
     }
 
-    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block)
+    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, bool fast, Span<byte> block)
     {
         Span<sbyte> levels = stackalloc sbyte[SubValues];
         for (int index = 0; index < SubBlocks; index++)

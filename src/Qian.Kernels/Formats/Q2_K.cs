@@ -29,11 +29,11 @@ internal sealed class Q2_K() : QuantFormat(WeightType.Q2_K, "Q2_K", TwoBits.Valu
         TwoBits.Unpack(block.Slice(CodesAt, TwoBits.Bytes), quants);
     }
 
-    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block)
+    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, bool fast, Span<byte> block)
     {
         Span<byte> multipliers = stackalloc byte[TwoBits.SubBlocks];
         Span<byte> minima = stackalloc byte[TwoBits.SubBlocks];
-        (float scale, float minimumScale) = SuperBlock.FitOffset(values, weights, Highest, HighestMultiplier, multipliers, minima);
+        (float scale, float minimumScale) = SuperBlock.FitOffset(values, weights, Highest, HighestMultiplier, fast, multipliers, minima);
         Span<sbyte> codes = stackalloc sbyte[TwoBits.Values];
         for (int index = 0; index < TwoBits.SubBlocks; index++)
         {
@@ -69,13 +69,14 @@ internal static class TwoBits
     // Bits above the lowest two of a code are left out.
     public static void Pack(ReadOnlySpan<sbyte> codes, Span<byte> bytes)
     {
-        for (int position = 0; position < Bytes; position++)
+        Vector128<byte> mask = Vector128.Create((byte)3);
+        for (int position = 0; position < Bytes; position += 16)
         {
             int first = position / 32 * 128 + position % 32;
-            int packed = 0;
+            Vector128<byte> packed = Vector128<byte>.Zero;
             for (int run = 0; run < 4; run++)
-                packed |= (codes[first + 32 * run] & 3) << (2 * run);
-            bytes[position] = (byte)packed;
+                packed |= (Vector128.Create<sbyte>(codes.Slice(first + 32 * run, 16)).AsByte() & mask) << (2 * run);
+            packed.CopyTo(bytes.Slice(position, 16));
         }
     }
 }

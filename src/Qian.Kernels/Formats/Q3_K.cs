@@ -43,10 +43,10 @@ internal sealed class Q3_K() : QuantFormat(WeightType.Q3_K, "Q3_K", TwoBits.Valu
         }
     }
 
-    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block)
+    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, bool fast, Span<byte> block)
     {
         Span<sbyte> multipliers = stackalloc sbyte[TwoBits.SubBlocks];
-        float scale = SuperBlock.FitSigned<Signed3>(values, weights, LowestMultiplier, multipliers);
+        float scale = SuperBlock.FitSigned<Signed3>(values, weights, LowestMultiplier, fast, multipliers);
         if (scale == 0)
             return;
         Span<sbyte> codes = stackalloc sbyte[TwoBits.Values];
@@ -58,10 +58,19 @@ internal sealed class Q3_K() : QuantFormat(WeightType.Q3_K, "Q3_K", TwoBits.Valu
             block[MultipliersAt + 8 + index % 4] |= (byte)((stored >> 4) << (index / 4 * 2));
         }
 
-        for (int index = 0; index < codes.Length; index++)
+        Vector128<byte> zero = Vector128.Create((byte)Zero);
+        for (int position = 0; position < ThirdBitBytes; position += 16)
         {
-            codes[index] += Zero;
-            block[index % ThirdBitBytes] |= (byte)((codes[index] >> 2) << (index / ThirdBitBytes));
+            Vector128<byte> bits = Vector128<byte>.Zero;
+            for (int run = 0; run < 8; run++)
+            {
+                Span<sbyte> part = codes.Slice(position + ThirdBitBytes * run, 16);
+                Vector128<byte> code = Vector128.Create<sbyte>(part).AsByte() + zero;
+                code.AsSByte().CopyTo(part);
+                bits |= (code >>> 2) << run;
+            }
+
+            bits.CopyTo(block.Slice(position, 16));
         }
 
         TwoBits.Pack(codes, block.Slice(CodesAt, TwoBits.Bytes));

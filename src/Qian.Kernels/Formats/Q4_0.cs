@@ -20,9 +20,9 @@ internal sealed class Q4_0() : QuantFormat(WeightType.Q4_0, "Q4_0", Values, Code
         BlockPieces.Store(BlockPieces.HighNibbles(bytes) - zero, quants, 16);
     }
 
-    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block)
+    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, bool fast, Span<byte> block)
     {
-        float scale = BlockPieces.RoundScaleToHalf(ScaleSearch.Fit<Signed4>(values, weights));
+        float scale = BlockPieces.RoundScaleToHalf(ScaleSearch.Fit<Signed4>(values, weights, fast));
         if (scale == 0)
             return;
         Span<sbyte> codes = stackalloc sbyte[Values];

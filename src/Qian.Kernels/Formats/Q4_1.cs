@@ -23,9 +23,9 @@ internal sealed class Q4_1() : QuantFormat(WeightType.Q4_1, "Q4_1", Values, Code
         BlockPieces.Store(BlockPieces.HighNibbles(bytes), quants, 16);
     }
 
-    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block)
+    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, bool fast, Span<byte> block)
     {
-        (float scale, float minimum) = OffsetSearch.Fit(values, weights, Highest, mayBePositive: true);
+        (float scale, float minimum) = OffsetSearch.Fit(values, weights, Highest, mayBePositive: true, fast);
         scale = BlockPieces.RoundScaleToHalf(scale);
         minimum = BlockPieces.RoundToHalf(minimum);
         Span<sbyte> codes = stackalloc sbyte[Values];

@@ -27,10 +27,10 @@ internal sealed class Q4_K() : QuantFormat(WeightType.Q4_K, "Q4_K", Values, Code
         }
     }
 
-    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block)
+    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, bool fast, Span<byte> block)
     {
         Span<sbyte> codes = stackalloc sbyte[Values];
-        SixBitPairs.Encode(values, weights, Highest, block, codes);
+        SixBitPairs.Encode(values, weights, Highest, fast, block, codes);
         for (int run = 0; run < 4; run++)
             BlockPieces.PackNibbles(codes.Slice(64 * run, 64), block.Slice(CodesAt + 32 * run, 32));
     }
@@ -65,11 +65,11 @@ internal static class SixBitPairs
     }
 
     // Searches, writes the head and gives the codes of all values.
-    public static void Encode(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, int highestCode, Span<byte> block, Span<sbyte> codes)
+    public static void Encode(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, int highestCode, bool fast, Span<byte> block, Span<sbyte> codes)
     {
         Span<byte> multipliers = stackalloc byte[Count];
         Span<byte> minima = stackalloc byte[Count];
-        (float scale, float minimumScale) = SuperBlock.FitOffset(values, weights, highestCode, Highest, multipliers, minima);
+        (float scale, float minimumScale) = SuperBlock.FitOffset(values, weights, highestCode, Highest, fast, multipliers, minima);
         BlockPieces.WriteHalf(block, 0, scale);
         BlockPieces.WriteHalf(block, MinimumScaleAt, minimumScale);
         Span<byte> pairs = block[PairsAt..End];

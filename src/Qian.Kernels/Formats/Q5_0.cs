@@ -19,9 +19,9 @@ internal sealed class Q5_0() : QuantFormat(WeightType.Q5_0, "Q5_0", Values, Code
         FiveBits.Unpack(block[HighBitsAt..], block[CodesAt..], Zero, quants);
     }
 
-    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block)
+    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, bool fast, Span<byte> block)
     {
-        float scale = BlockPieces.RoundScaleToHalf(ScaleSearch.Fit<Signed5>(values, weights));
+        float scale = BlockPieces.RoundScaleToHalf(ScaleSearch.Fit<Signed5>(values, weights, fast));
         if (scale == 0)
             return;
         Span<sbyte> codes = stackalloc sbyte[Values];

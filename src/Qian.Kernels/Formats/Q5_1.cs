@@ -20,9 +20,9 @@ internal sealed class Q5_1() : QuantFormat(WeightType.Q5_1, "Q5_1", Values, Code
         FiveBits.Unpack(block[HighBitsAt..], block[CodesAt..], zero: 0, quants);
     }
 
-    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block)
+    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, bool fast, Span<byte> block)
     {
-        (float scale, float minimum) = OffsetSearch.Fit(values, weights, Highest, mayBePositive: true);
+        (float scale, float minimum) = OffsetSearch.Fit(values, weights, Highest, mayBePositive: true, fast);
         scale = BlockPieces.RoundScaleToHalf(scale);
         minimum = BlockPieces.RoundToHalf(minimum);
         Span<sbyte> codes = stackalloc sbyte[Values];

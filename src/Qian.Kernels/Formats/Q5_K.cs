@@ -29,12 +29,18 @@ internal sealed class Q5_K() : QuantFormat(WeightType.Q5_K, "Q5_K", Values, Code
         }
     }
 
-    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block)
+    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, bool fast, Span<byte> block)
     {
         Span<sbyte> codes = stackalloc sbyte[Values];
-        SixBitPairs.Encode(values, weights, Highest, block, codes);
-        for (int index = 0; index < Values; index++)
-            block[FifthBitsAt + index % SubValues] |= (byte)((codes[index] >> 4) << (index / SubValues));
+        SixBitPairs.Encode(values, weights, Highest, fast, block, codes);
+        for (int position = 0; position < SubValues; position += 16)
+        {
+            Vector128<byte> bits = Vector128<byte>.Zero;
+            for (int sub = 0; sub < Values / SubValues; sub++)
+                bits |= (Vector128.Create<sbyte>(codes.Slice(sub * SubValues + position, 16)).AsByte() >>> 4) << sub;
+            bits.CopyTo(block.Slice(FifthBitsAt + position, 16));
+        }
+
         for (int run = 0; run < 4; run++)
             BlockPieces.PackNibbles(codes.Slice(64 * run, 64), block.Slice(CodesAt + 32 * run, 32));
     }

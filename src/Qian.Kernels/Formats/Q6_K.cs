@@ -41,10 +41,10 @@ internal sealed class Q6_K() : QuantFormat(WeightType.Q6_K, "Q6_K", Values, Scal
         }
     }
 
-    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block)
+    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, bool fast, Span<byte> block)
     {
         Span<sbyte> multipliers = stackalloc sbyte[SubBlocks];
-        float scale = SuperBlock.FitSigned<Signed6>(values, weights, LowestMultiplier, multipliers);
+        float scale = SuperBlock.FitSigned<Signed6>(values, weights, LowestMultiplier, fast, multipliers);
         if (scale == 0)
             return;
         Span<sbyte> codes = stackalloc sbyte[Values];
@@ -54,13 +54,18 @@ internal sealed class Q6_K() : QuantFormat(WeightType.Q6_K, "Q6_K", Values, Scal
             block[MultipliersAt + index] = unchecked((byte)multipliers[index]);
         }
 
-        for (int index = 0; index < Values; index++)
+        Vector128<byte> zero = Vector128.Create((byte)Zero), low = Vector128.Create((byte)15);
+        for (int half = 0; half < 2; half++)
         {
-            int code = codes[index] + Zero;
-            int half = index / 128;
-            int within = index % 128;
-            block[64 * half + within % 64] |= (byte)((code & 15) << (within / 64 * 4));
-            block[HighPairsAt + 32 * half + within % 32] |= (byte)((code >> 4) << (within / 32 * 2));
+            for (int part = 0; part < 32; part += 16)
+            {
+                int first = 128 * half + part;
+                Vector128<byte> a = Vector128.Create<sbyte>(codes.Slice(first, 16)).AsByte() + zero, b = Vector128.Create<sbyte>(codes.Slice(first + 32, 16)).AsByte() + zero;
+                Vector128<byte> c = Vector128.Create<sbyte>(codes.Slice(first + 64, 16)).AsByte() + zero, d = Vector128.Create<sbyte>(codes.Slice(first + 96, 16)).AsByte() + zero;
+                ((a & low) | (c << 4)).CopyTo(block.Slice(64 * half + part, 16));
+                ((b & low) | (d << 4)).CopyTo(block.Slice(64 * half + 32 + part, 16));
+                ((a >>> 4) | ((b >>> 4) << 2) | ((c >>> 4) << 4) | ((d >>> 4) << 6)).CopyTo(block.Slice(HighPairsAt + 32 * half + part, 16));
+            }
         }
 
         BlockPieces.WriteHalf(block, ScaleAt, scale);

@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 // 32 signed bytes under a half scale: value = d * q.
@@ -21,22 +23,21 @@ internal sealed class Q8_0() : QuantFormat(WeightType.Q8_0, "Q8_0", Values, Quan
         BlockPieces.Store(BlockPieces.Load(block, QuantsAt + 16), quants, 16);
     }
 
-    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block)
+    protected override void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, bool fast, Span<byte> block)
     {
         float peak = MathF.Abs(ScaleSearch.Peak(values));
         if (peak == 0)
             return;
-        float best = 0;
+        float best = BlockPieces.RoundScaleToHalf(peak / HighestPeakLevel);
         float bestError = float.PositiveInfinity;
-        for (int level = HighestPeakLevel; level >= LowestPeakLevel && bestError > 0; level--)
+        Span<float> scales = stackalloc float[Vector256<float>.Count];
+        for (int level = HighestPeakLevel; level > LowestPeakLevel && bestError > 0 && !fast; level -= scales.Length)
         {
-            float scale = BlockPieces.RoundScaleToHalf(peak / level);
-            float error = ScaleSearch.Error<Signed8>(values, weights, scale);
+            for (int index = 0; index < scales.Length; index++)
+                scales[index] = BlockPieces.RoundScaleToHalf(peak / (level - index));
+            float error = ScaleSearch.Least(ScaleSearch.Errors<Signed8>(values, weights, Vector256.Create<float>(scales)), out int nearest);
             if (error < bestError)
-            {
-                bestError = error;
-                best = scale;
-            }
+                (bestError, best) = (error, scales[nearest]);
         }
 
         Span<sbyte> quants = stackalloc sbyte[Values];

@@ -26,7 +26,7 @@ internal abstract class QuantFormat(WeightType type, string name, int blockValue
 
     // One block; weights are positive and about 1 on average. The block's bytes are zero on entry, which every type
     // decodes as zeros.
-    protected virtual void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Span<byte> block) =>
+    protected virtual void EncodeBlock(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, bool fast, Span<byte> block) =>
         throw new NotSupportedException($"{Name} is only read.");
 
     // Offsets may be empty for types without them.
@@ -68,7 +68,7 @@ internal abstract class QuantFormat(WeightType type, string name, int blockValue
         }
     }
 
-    public sealed override void Encode(ReadOnlySpan<float> source, Span<byte> destination, ReadOnlySpan<float> importance)
+    public sealed override void Encode(ReadOnlySpan<float> source, Span<byte> destination, ReadOnlySpan<float> importance, bool fast)
     {
         Span<float> weights = stackalloc float[MostBlockValues];
         weights = weights[..BlockValues];
@@ -83,7 +83,7 @@ internal abstract class QuantFormat(WeightType type, string name, int blockValue
                 column = column + BlockValues == importance.Length ? 0 : column + BlockValues;
             }
 
-            EncodeBlock(source.Slice(position, BlockValues), weights, destination[..BlockBytes]);
+            EncodeBlock(source.Slice(position, BlockValues), weights, fast, destination[..BlockBytes]);
             destination = destination[BlockBytes..];
         }
     }

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 
@@ -8,7 +9,7 @@ namespace Qian.Kernels;
 // best scale is a least-squares fit. So a row of trial scales is rounded, each judged by the fit that its levels allow,
 // and the best one is refitted until its levels stay. Sums are plain products and additions in a fixed order: every
 // machine finds the same scale. Lengths are multiples of 8. Not known here: how a scale is stored.
-internal static class ScaleSearch
+internal static unsafe class ScaleSearch
 {
     // Trials per end of the levels: where on the level scale the peak lands, in 32nds of that end. Inwards down to 5/8 of it,
     // which also finds data that has been through the type before; beyond it, where the largest values are cut off in
@@ -18,8 +19,12 @@ internal static class ScaleSearch
     private const float BeyondGrowth = 1 / 8f;
     private const int RefitCount = 4;
 
-    // The best scale found, 0 for a group of zeros. May be negative where the levels reach further down than up.
-    public static float Fit<TLevels>(ReadOnlySpan<float> values, ReadOnlySpan<float> weights)
+    // Trials go side by side, two vectors of them at a time: sums over values then need no sums across a vector.
+    private const int TrialLanes = 16;
+    private const int MostTrials = (2 * (TrialsWithin + 1 + TrialsBeyond) + TrialLanes - 1) / TrialLanes * TrialLanes;
+
+    // The best scale found, 0 for a group of zeros. May be negative where the levels reach further down than up. Fast: the peak's, fitted once.
+    public static float Fit<TLevels>(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, bool fast)
         where TLevels : struct, ILevels
     {
         float peak = Peak(values);
@@ -27,15 +32,26 @@ internal static class ScaleSearch
             return 0;
         float bestGain = 0;
         float best = peak / TLevels.Lowest;
+        if (fast)
+        {
+            Try<TLevels>(values, weights, TLevels.Lowest / peak, ref best, ref bestGain);
+            return best;
+        }
+
+        Span<float> inverses = stackalloc float[MostTrials];
+        int count = 0;
         float step = TLevels.Lowest / -32;
         for (int trial = -TrialsBeyond; trial <= TrialsWithin; trial++)
         {
             float inwards = step * (trial < 0 ? trial - trial * trial * BeyondGrowth : trial);
-            Try<TLevels>(values, weights, (TLevels.Lowest + inwards) / peak, ref best, ref bestGain);
+            inverses[count++] = (TLevels.Lowest + inwards) / peak;
             if (TLevels.Highest != -TLevels.Lowest)
-                Try<TLevels>(values, weights, (TLevels.Highest - inwards) / peak, ref best, ref bestGain);
+                inverses[count++] = (TLevels.Highest - inwards) / peak;
         }
 
+        int rounded = (count + TrialLanes - 1) / TrialLanes * TrialLanes;
+        inverses[count..rounded].Fill(inverses[0]);
+        TryAll<TLevels>(values, weights, inverses[..rounded], ref best, ref bestGain);
         for (int refit = 0; refit < RefitCount; refit++)
         {
             if (!Try<TLevels>(values, weights, 1 / best, ref best, ref bestGain))
@@ -62,6 +78,39 @@ internal static class ScaleSearch
         }
 
         return (Vector256.Sum(cross), Vector256.Sum(square));
+    }
+
+    // For each of 8 scales, the sum of weight * (value - scale * nearest level)².
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static Vector256<float> Errors<TLevels>(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, Vector256<float> scales)
+        where TLevels : struct, ILevels
+    {
+        Vector256<float> even = Vector256<float>.Zero, odd = Vector256<float>.Zero, inverse = Inverse(scales);
+        fixed (float* x = values, w = weights)
+        {
+            for (int i = 0; i < values.Length; i += 2)
+            {
+                Vector256<float> first = Vector256.Create(x[i]), second = Vector256.Create(x[i + 1]);
+                first -= TLevels.Nearest(first * inverse) * scales;
+                second -= TLevels.Nearest(second * inverse) * scales;
+                even += Vector256.Create(w[i]) * first * first;
+                odd += Vector256.Create(w[i + 1]) * second * second;
+            }
+        }
+
+        return even + odd;
+    }
+
+    // The least entry and the first place where it stands.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float Least(Vector256<float> errors, out int lane)
+    {
+        Vector128<float> half = Vector128.Min(errors.GetLower(), errors.GetUpper());
+        half = Vector128.Min(half, Vector128.Shuffle(half, Vector128.Create(2, 3, 0, 1)));
+        half = Vector128.Min(half, Vector128.Shuffle(half, Vector128.Create(1, 0, 3, 2)));
+        uint matches = Vector256.Equals(errors, Vector256.Create(half, half)).ExtractMostSignificantBits();
+        lane = matches == 0 ? 0 : (int)uint.TrailingZeroCount(matches);
+        return half.ToScalar();
     }
 
     // Sum of weight * (value - scale * nearest level)².
@@ -113,6 +162,61 @@ internal static class ScaleSearch
     {
         float inverse = 1 / scale;
         return float.IsFinite(inverse) ? inverse : 0;
+    }
+
+    // As Try, for many trials at once.
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void TryAll<TLevels>(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, ReadOnlySpan<float> inverses, ref float best, ref float bestGain)
+        where TLevels : struct, ILevels
+    {
+        Vector256<float> gains = Vector256.Create(bestGain), scales = Vector256.Create(best);
+        fixed (float* x = values, w = weights, trial = inverses)
+        {
+            for (int at = 0; at < inverses.Length; at += TrialLanes)
+            {
+                Vector256<float> first = Vector256.Load(trial + at), second = Vector256.Load(trial + at + 8);
+                Vector256<float> firstCross = Vector256<float>.Zero, firstSquare = Vector256<float>.Zero;
+                Vector256<float> secondCross = Vector256<float>.Zero, secondSquare = Vector256<float>.Zero;
+                for (int i = 0; i < values.Length; i++)
+                {
+                    Vector256<float> value = Vector256.Create(x[i]), weight = Vector256.Create(w[i]);
+                    Vector256<float> level = TLevels.Nearest(value * first);
+                    Vector256<float> weighted = weight * level;
+                    firstCross += weighted * value;
+                    firstSquare += weighted * level;
+                    level = TLevels.Nearest(value * second);
+                    weighted = weight * level;
+                    secondCross += weighted * value;
+                    secondSquare += weighted * level;
+                }
+
+                Keep(firstCross, firstSquare, ref gains, ref scales);
+                Keep(secondCross, secondSquare, ref gains, ref scales);
+            }
+        }
+
+        for (int lane = 0; lane < 8; lane++)
+        {
+            if (gains[lane] > bestGain)
+                (bestGain, best) = (gains[lane], scales[lane]);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Keep(Vector256<float> cross, Vector256<float> square, ref Vector256<float> gains, ref Vector256<float> scales)
+    {
+        Vector256<float> scale = cross / square;
+        Vector256<float> gain = cross * scale;
+        Vector256<float> isBetter = Vector256.GreaterThan(gain, gains); // false for the NaN of a trial without a scale
+        gains = Vector256.ConditionalSelect(isBetter, gain, gains);
+        scales = Vector256.ConditionalSelect(isBetter, scale, scales);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> Inverse(Vector256<float> scales)
+    {
+        Vector256<float> inverse = Vector256<float>.One / scales;
+        return Vector256.ConditionalSelect(Vector256.LessThan(Vector256.Abs(inverse), Vector256.Create(float.PositiveInfinity)), inverse, Vector256<float>.Zero);
     }
 
     // Keeps the scale that fits the levels of a trial best, if it explains more than the best so far.

@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace Qian.Kernels;
 
 // The search for blocks of 256 values whose sub-blocks have small integer multipliers under one or two half-float scales.
@@ -8,11 +10,17 @@ namespace Qian.Kernels;
 internal static class SuperBlock
 {
     private const int MostSubBlocks = 16;
-    private const int TrialCount = 3;
+    private const int TrialCount = 4;
     private const int RefitCount = 2;
 
+    // Multipliers that a sub-block tries.
+    private const int Neighbours = 3;
+
+    // Scale + Neighbours * minimum, as they stand in a vector.
+    private static ReadOnlySpan<byte> Pairs => [0, 1, 3, 4, 5, 6, 7, 8];
+
     // Multipliers lowest … −lowest − 1. Returns the block scale, rounded to half; 0 for a block of zeros.
-    public static float FitSigned<TLevels>(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, int lowest, Span<sbyte> multipliers)
+    public static float FitSigned<TLevels>(ReadOnlySpan<float> values, ReadOnlySpan<float> weights, int lowest, bool fast, Span<sbyte> multipliers)
         where TLevels : struct, ILevels
     {
         int size = values.Length / multipliers.Length;
@@ -21,11 +29,18 @@ internal static class SuperBlock
         ideal = ideal[..multipliers.Length];
         trial = trial[..multipliers.Length];
         for (int index = 0; index < ideal.Length; index++)
-            ideal[index] = ScaleSearch.Fit<TLevels>(values.Slice(index * size, size), weights.Slice(index * size, size));
+            ideal[index] = ScaleSearch.Fit<TLevels>(values.Slice(index * size, size), weights.Slice(index * size, size), fast);
         float peak = ScaleSearch.Peak(ideal);
         multipliers.Clear();
         if (peak == 0)
             return 0;
+        if (fast)
+        {
+            float only = BlockPieces.RoundScaleToHalf(peak / lowest);
+            for (int index = 0; index < ideal.Length; index++)
+                multipliers[index] = (sbyte)Math.Clamp(MathF.Round(ideal[index] / only), lowest, ~lowest);
+            return only;
+        }
 
         float best = 0;
         float bestError = float.PositiveInfinity;
@@ -51,7 +66,7 @@ internal static class SuperBlock
     // value = scale * multiplier * level − minimumScale * minimumMultiplier, levels 0 … highest, multipliers
     // 0 … highestMultiplier. Returns both block scales, rounded to half.
     public static (float Scale, float MinimumScale) FitOffset(
-        ReadOnlySpan<float> values, ReadOnlySpan<float> weights, int highest, int highestMultiplier,
+        ReadOnlySpan<float> values, ReadOnlySpan<float> weights, int highest, int highestMultiplier, bool fast,
         Span<byte> multipliers, Span<byte> minimumMultipliers)
     {
         int size = values.Length / multipliers.Length;
@@ -65,11 +80,24 @@ internal static class SuperBlock
         for (int index = 0; index < multipliers.Length; index++)
         {
             (float scale, float minimum) = OffsetSearch.Fit(
-                values.Slice(index * size, size), weights.Slice(index * size, size), highest, mayBePositive: false);
+                values.Slice(index * size, size), weights.Slice(index * size, size), highest, mayBePositive: false, fast);
             scales[index] = scale;
             minima[index] = -minimum;
             largestScale = MathF.Max(largestScale, scale);
             largestMinimum = MathF.Max(largestMinimum, -minimum);
+        }
+
+        if (fast)
+        {
+            var only = new OffsetScales(BlockPieces.RoundScaleToHalf(largestScale / highestMultiplier), BlockPieces.RoundScaleToHalf(largestMinimum / highestMultiplier));
+            for (int index = 0; index < multipliers.Length; index++)
+            {
+                // Never 0: code 0 stays at hand.
+                multipliers[index] = (byte)Math.Max(Multiplier(scales[index], only.Scale, highestMultiplier), only.Scale > 0 ? 1 : 0);
+                minimumMultipliers[index] = (byte)Multiplier(minima[index], only.Minimum, highestMultiplier);
+            }
+
+            return (only.Scale, only.Minimum);
         }
 
         var best = new OffsetScales(0, 0);
@@ -109,17 +137,10 @@ internal static class SuperBlock
             ReadOnlySpan<float> x = values.Slice(index * size, size);
             ReadOnlySpan<float> w = weights.Slice(index * size, size);
             int centre = (int)MathF.Round(Math.Clamp(ideal[index] / scale, lowest, ~lowest));
-            float least = float.PositiveInfinity;
-            for (int multiplier = Math.Max(centre - 1, lowest); multiplier <= Math.Min(centre + 1, ~lowest); multiplier++)
-            {
-                float error = ScaleSearch.Error<TLevels>(x, w, scale * multiplier);
-                if (error < least)
-                {
-                    least = error;
-                    multipliers[index] = (sbyte)multiplier;
-                }
-            }
-
+            int first = Math.Clamp(centre - 1, lowest, ~lowest - (Neighbours - 1));
+            Vector256<float> errors = ScaleSearch.Errors<TLevels>(x, w, (Vector256.Create((float)first) + Vector256.Create(0f, 1, 2, 0, 1, 2, 0, 1)) * scale);
+            float least = ScaleSearch.Least(errors, out int nearest);
+            multipliers[index] = (sbyte)(first + nearest);
             sum += least;
         }
 
@@ -144,7 +165,8 @@ internal static class SuperBlock
         return square > 0 ? cross / square : scale;
     }
 
-    // Each sub-block takes the best of the nine pairs of multipliers around its ideal scale and minimum.
+    // Each sub-block takes the best of eight pairs of multipliers around its ideal scale and minimum: of the nine, that with a higher scale and a lower
+    // minimum reaches far above all values.
     private static float ChooseOffset(
         ReadOnlySpan<float> values, ReadOnlySpan<float> weights, OffsetScales block, int highest, int highestMultiplier,
         ReadOnlySpan<float> scales, ReadOnlySpan<float> minima, Span<byte> multipliers, Span<byte> minimumMultipliers)
@@ -157,21 +179,12 @@ internal static class SuperBlock
             ReadOnlySpan<float> w = weights.Slice(index * size, size);
             int centre = Multiplier(scales[index], block.Scale, highestMultiplier);
             int minimumCentre = Multiplier(minima[index], block.Minimum, highestMultiplier);
-            float least = float.PositiveInfinity;
-            for (int minimum = Math.Max(minimumCentre - 1, 0); minimum <= Math.Min(minimumCentre + 1, highestMultiplier); minimum++)
-            {
-                for (int multiplier = Math.Max(centre - 1, 0); multiplier <= Math.Min(centre + 1, highestMultiplier); multiplier++)
-                {
-                    float error = OffsetSearch.Error(x, w, block.Scale * multiplier, -block.Minimum * minimum, highest);
-                    if (error < least)
-                    {
-                        least = error;
-                        multipliers[index] = (byte)multiplier;
-                        minimumMultipliers[index] = (byte)minimum;
-                    }
-                }
-            }
-
+            int first = Math.Clamp(centre - 1, 0, highestMultiplier - (Neighbours - 1)), firstMinimum = Math.Clamp(minimumCentre - 1, 0, highestMultiplier - (Neighbours - 1));
+            Vector256<float> trials = (Vector256.Create((float)first) + Vector256.Create(0f, 1, 0, 1, 2, 0, 1, 2)) * block.Scale;
+            Vector256<float> starts = (Vector256.Create((float)firstMinimum) + Vector256.Create(0f, 0, 1, 1, 1, 2, 2, 2)) * -block.Minimum;
+            float least = ScaleSearch.Least(OffsetSearch.Errors(x, w, trials, starts, highest), out int nearest);
+            multipliers[index] = (byte)(first + Pairs[nearest] % Neighbours);
+            minimumMultipliers[index] = (byte)(firstMinimum + Pairs[nearest] / Neighbours);
             sum += least;
         }
 

@@ -78,8 +78,8 @@ internal static unsafe partial class EmittedDot
             && Code(form, Source.Bytes, last, 1) != 0 && Code(form, Source.Bytes, last, 2) != 0;
     }
 
-    // A single tile meets every weight once: unpacking to memory would only cost.
-    public static bool TakesPacked(in WeightRows weight, in ActivationTiles tiles) => tiles.TileCount == 1 && weight.IsPacked;
+    // A single tile meets every weight once: unpacking to memory would only cost. Rows of code books are looked up first all the same.
+    public static bool TakesPacked(in WeightRows weight, in ActivationTiles tiles) => tiles.TileCount == 1 && weight.IsPacked && !weight.Layout.IsBook;
 
     // One packed block of one panel against the only tile.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -129,7 +129,7 @@ internal static unsafe partial class EmittedDot
     private static Form FormOf(DotKind kind) => kind switch
     {
         DotKind.U6 => Form.RunScaled,
-        DotKind.U2By16 or DotKind.U8By16 => Form.Halves,
+        DotKind.U5By16 or DotKind.U8By16 => Form.Halves,
         _ => Form.Whole,
     };
 

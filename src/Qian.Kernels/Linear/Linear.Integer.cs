@@ -141,8 +141,8 @@ public static unsafe partial class Linear
 
             switch (weight.DotKind)
             {
-                case DotKind.U2By16:
-                    Dot<U2By16>(isa, unpacked, tiles, span, block, count, acc);
+                case DotKind.U5By16:
+                    Dot<U5By16>(isa, unpacked, tiles, span, block, count, acc);
                     break;
                 case DotKind.U4:
                     Dot<U4>(isa, unpacked, tiles, span, block, count, acc);

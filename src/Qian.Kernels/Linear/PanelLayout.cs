@@ -3,7 +3,7 @@ namespace Qian.Kernels;
 /// <summary>How the integers of a packed type are summed; see <see cref="UnpackedBlock"/>.</summary>
 internal enum DotKind
 {
-    U2By16,
+    U5By16,
     U4,
     U5,
     U6,
@@ -22,6 +22,9 @@ internal enum DotKind
 /// </summary>
 internal readonly struct PanelLayout
 {
+    // Raised with every change of what a packed matrix looks like: stored copies of older ones are made anew.
+    public const int Version = 1;
+
     public const int PanelRows = 16;
     public const int GroupColumns = 32;
     public const int BlockGroups = 8;
@@ -30,6 +33,9 @@ internal readonly struct PanelLayout
 
     // Added to Q3_K's codes when they are unpacked: 0..7 for -4..3 become 28..35.
     public const byte ThreeBitLift = 32 - 4;
+
+    // NVFP4's scale bits, placed as those of a half float, are this much too small: 2^8 for the exponent's bias, and half a scale is what levels take.
+    public const float MiniFloatUnit = 128;
 
     // How far ahead of the quants being unpacked memory is asked for; 4 KiB is a fifth slower, 16 KiB no faster.
     public const int PrefetchBytes = 8192;
@@ -51,6 +57,9 @@ internal readonly struct PanelLayout
     public WeightType Type { get; }
 
     public DotKind Kind { get; }
+
+    // Values are rows of a code book.
+    public bool IsBook => Type is WeightType.IQ1_S or WeightType.IQ1_M or WeightType.IQ2_XXS or WeightType.IQ2_XS or WeightType.IQ2_S or WeightType.IQ3_XXS or WeightType.IQ3_S;
 
     public int GroupCount { get; }
 
@@ -80,7 +89,7 @@ internal readonly struct PanelLayout
     private static (DotKind Kind, int HeadBlockBytes, int QuantGroupBytes) Sizes(WeightType type) => type switch
     {
         // d[16], dmin[16] as halves, scale (low half) and min [16][16]; 2 planes of bit pairs per group, one for either half
-        WeightType.Q2_K => (DotKind.U2By16, 32 + 32 + 256, 128),
+        WeightType.Q2_K => (DotKind.U5By16, 32 + 32 + 256, 128),
         // d[16] as halves, signed scale[16][16]; bit pairs, and 64 bytes of third bits
         WeightType.Q3_K => (DotKind.U6, 32 + 256, 128 + 64),
         // d[16], dmin[16] as halves, scale[8][16], min[8][16]
@@ -99,6 +108,16 @@ internal readonly struct PanelLayout
         WeightType.IQ4_XS => (DotKind.U8, 32 + 128, 256),
         // exponent[16] per group; codes of the four-bit floats
         WeightType.MXFP4 => (DotKind.U5, BlockGroups * 16, 256),
+        // scale[2][16] per group, 7 bits of exponent and mantissa; codes of the four-bit floats
+        WeightType.NVFP4 => (DotKind.U5By16, BlockGroups * 32, 256),
+        // see PanelPacking.Books
+        WeightType.IQ1_S => (DotKind.U4, BookHead.Bytes<Iq1SBook>(), BookHead.GroupBytes<Iq1SBook>()),
+        WeightType.IQ1_M => (DotKind.U6, BookHead.Bytes<Iq1MBook>(), BookHead.GroupBytes<Iq1MBook>()),
+        WeightType.IQ2_XXS => (DotKind.U8, BookHead.Bytes<Iq2XxsBook>(), BookHead.GroupBytes<Iq2XxsBook>()),
+        WeightType.IQ2_XS => (DotKind.U8By16, BookHead.Bytes<Iq2XsBook>(), BookHead.GroupBytes<Iq2XsBook>()),
+        WeightType.IQ2_S => (DotKind.U8By16, BookHead.Bytes<Iq2SBook>(), BookHead.GroupBytes<Iq2SBook>()),
+        WeightType.IQ3_XXS => (DotKind.U8, BookHead.Bytes<Iq3XxsBook>(), BookHead.GroupBytes<Iq3XxsBook>()),
+        WeightType.IQ3_S => (DotKind.U5, BookHead.Bytes<Iq3SBook>(), BookHead.GroupBytes<Iq3SBook>()),
         _ => default,
     };
 }

@@ -7,8 +7,15 @@ namespace Qian.Kernels;
 internal static unsafe partial class PanelPacking
 {
     // sources[16]: where the block starts in each row.
-    private static void PackBlock(WeightType type, byte** sources, byte* head, byte* quants, int groupCount)
+    private static void PackBlock(in PanelLayout layout, byte** sources, byte* head, byte* quants, int groupCount)
     {
+        if (layout.IsBook)
+        {
+            PackBooks(layout, sources, head, quants, groupCount);
+            return;
+        }
+
+        WeightType type = layout.Type;
         for (int r = 0; r < PanelLayout.PanelRows; r++)
             PackScales(type, sources[r], head, r, groupCount);
         for (int r = 0; r < PanelLayout.PanelRows; r += 4)
@@ -41,6 +48,9 @@ internal static unsafe partial class PanelPacking
                     break;
                 case WeightType.MXFP4:
                     FourRows<MX4>(sources + r, quants + 4 * r, groupCount);
+                    break;
+                case WeightType.NVFP4:
+                    FourRows<NV4>(sources + r, quants + 4 * r, groupCount);
                     break;
                 default:
                     throw new ArgumentOutOfRangeException(nameof(type));
@@ -94,6 +104,14 @@ internal static unsafe partial class PanelPacking
             case WeightType.MXFP4:
                 for (int g = 0; g < groupCount; g++)
                     head[16 * g + r] = source[17 * g];
+                break;
+            case WeightType.NVFP4:
+                for (int s = 0; s < 2 * groupCount; s++)
+                {
+                    int scale = source[36 * (s / 4) + s % 4] & 0x7f;
+                    head[16 * s + r] = (byte)(scale == 0x7f ? 0 : scale); // no number: counts as 0
+                }
+
                 break;
             default:
                 int blockBytes = type == WeightType.Q8_0 ? 34 : 18;
@@ -344,6 +362,28 @@ internal static unsafe partial class PanelPacking
         public static void Load(byte* source, int group, out Vector128<byte> first, out Vector128<byte> second)
         {
             first = Vector128.Load(source + 17 * group + 1);
+            second = default;
+        }
+
+        public static void Planes(byte* source, int group, byte* destination)
+        {
+        }
+    }
+
+    // Either half of a group has its 16 columns in 8 bytes: low nibbles, then high ones.
+    private readonly struct NV4 : IRowGroups
+    {
+        public static int GroupBytes => 256;
+
+        public static int VectorCount => 1;
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static void Load(byte* source, int group, out Vector128<byte> first, out Vector128<byte> second)
+        {
+            Vector128<byte> low = Vector128.Create((byte)15);
+            Vector128<byte> both = Vector128.Load(source + 36 * (group / 2) + 4 + 16 * (group & 1));
+            Vector128<ulong> lows = (both & low).AsUInt64(), highs = (both >> 4).AsUInt64();
+            first = Vector128.Create(lows.GetLower(), highs.GetLower()).AsByte() | Vector128.Create(lows.GetUpper(), highs.GetUpper()).AsByte() << 4;
             second = default;
         }
 

@@ -5,32 +5,24 @@ using System.Runtime.InteropServices;
 namespace Qian.Kernels;
 
 /// <summary>
-/// Fills the packed layout from rows in file order. Work goes in windows of a few MiB per thread: read the window's pages ahead, repack
-/// its panels, drop the pages, so that a file and its packed copy never stand in memory together.
+/// Fills the packed layout from rows in file order, panel by panel. Where the rows come from, and in which order, is the caller's business.
 /// </summary>
 internal static unsafe partial class PanelPacking
 {
-    private const long WindowBytes = 8 << 20;
-
-    public static void Pack(WeightType type, int rowCount, int columnCount, ByteView source, NativeBuffer panels, ThreadTeam team, bool releaseSource)
+    public static void Pack(WeightType type, int rowCount, int columnCount, ByteView source, byte* panels, ThreadTeam team)
     {
-        long rowBytes = WeightFormat.RowBytes(type, columnCount);
-        int panelCount = (rowCount + PanelLayout.PanelRows - 1) / PanelLayout.PanelRows;
-        int panelsPerChunk = (int)Math.Clamp(WindowBytes / (rowBytes * PanelLayout.PanelRows), 1, Math.Max(1, panelCount / (2 * team.ThreadCount)));
         var job = new PackJob
         {
             Layout = PanelLayout.For(type, columnCount),
-            Source = source,
-            Panels = panels.Pointer,
+            Source = source.Pointer,
+            Panels = panels,
             RowCount = rowCount,
-            RowBytes = rowBytes,
-            PanelsPerChunk = panelsPerChunk,
-            Releases = releaseSource,
+            RowBytes = WeightFormat.RowBytes(type, columnCount),
         };
-        team.Run(ref job, (panelCount + panelsPerChunk - 1) / panelsPerChunk);
+        team.Run(ref job, (rowCount + PanelLayout.PanelRows - 1) / PanelLayout.PanelRows);
     }
 
-    public static void Encode(WeightType type, int rowCount, int columnCount, RowSource rows, NativeBuffer own, bool pack, ThreadTeam team)
+    public static void Encode(WeightType type, int rowCount, int columnCount, RowSource rows, byte* own, bool pack, ThreadTeam team)
     {
         var job = new EncodeJob
         {
@@ -41,21 +33,18 @@ internal static unsafe partial class PanelPacking
             RowBytes = WeightFormat.RowBytes(type, columnCount),
             Packs = pack,
             Layout = pack ? PanelLayout.For(type, columnCount) : default,
-            Own = own.Pointer,
+            Own = own,
             Failure = new FailureBox(),
         };
         team.Run(ref job, (rowCount + PanelLayout.PanelRows - 1) / PanelLayout.PanelRows);
         if (job.Failure.Exception is { } exception)
-        {
-            own.Dispose();
             ExceptionDispatchInfo.Throw(exception);
-        }
     }
 
     // rows: up to 16 rows of the file format, one after another; missing ones become zero rows.
     // Load-time code runs once: it must not wait for the JIT to find it hot.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void PackPanel(in PanelLayout layout, byte* rows, long rowBytes, int rowCount, byte* panel)
+    public static void PackPanel(in PanelLayout layout, byte* rows, long rowBytes, int rowCount, byte* panel)
     {
         byte* zeros = stackalloc byte[512];
         byte** sources = stackalloc byte*[PanelLayout.PanelRows];
@@ -68,7 +57,7 @@ internal static unsafe partial class PanelPacking
                 sources[r] = r < rowCount ? rows + r * rowBytes + (long)block * blockBytes : zeros;
             byte* head = panel + (long)block * layout.HeadBlockBytes;
             byte* quants = panel + layout.HeadBytes + (long)block * PanelLayout.BlockGroups * layout.QuantGroupBytes;
-            PackBlock(layout.Type, sources, head, quants, layout.GroupsIn(block));
+            PackBlock(layout, sources, head, quants, layout.GroupsIn(block));
         }
     }
 
@@ -79,30 +68,19 @@ internal static unsafe partial class PanelPacking
             Volatile.Read(ref bytes[i]);
     }
 
+    // One panel a chunk.
     private struct PackJob : IChunkedJob
     {
         public PanelLayout Layout;
-        public ByteView Source;
+        public byte* Source;
         public byte* Panels;
         public int RowCount;
         public long RowBytes;
-        public int PanelsPerChunk;
-        public bool Releases;
 
         public readonly void Run(int chunk)
         {
-            int first = chunk * PanelsPerChunk * PanelLayout.PanelRows;
-            int end = Math.Min(first + PanelsPerChunk * PanelLayout.PanelRows, RowCount);
-            ByteView window = Source.Slice(first * RowBytes, (end - first) * RowBytes);
-            window.Populate();
-            for (int row = first; row < end; row += PanelLayout.PanelRows)
-            {
-                byte* panel = Panels + row / PanelLayout.PanelRows * Layout.PanelBytes;
-                PackPanel(Layout, Source.Pointer + row * RowBytes, RowBytes, Math.Min(PanelLayout.PanelRows, end - row), panel);
-            }
-
-            if (Releases)
-                window.Release();
+            int row = chunk * PanelLayout.PanelRows;
+            PackPanel(Layout, Source + row * RowBytes, RowBytes, Math.Min(PanelLayout.PanelRows, RowCount - row), Panels + chunk * Layout.PanelBytes);
         }
     }
 

@@ -4,7 +4,7 @@ namespace Qian.Kernels;
 /// Reads one row back out of the packed layout, in plain C#: what the vector unpackers must agree with, and the way to
 /// single rows of packed matrices (embeddings, exact path, tests).
 /// </summary>
-internal static unsafe class PanelRow
+internal static unsafe partial class PanelRow
 {
     // One block of one row: value[i] = quants[i] * scales[i / 16] + offsets[i / 16].
     public static void Unpack(in PanelLayout layout, byte* data, int row, int block, int count, sbyte* quants, float* scales, float* offsets)
@@ -13,7 +13,15 @@ internal static unsafe class PanelRow
         int r = row % PanelLayout.PanelRows;
         byte* head = panel + (long)block * layout.HeadBlockBytes;
         byte* groups = panel + layout.HeadBytes + (long)block * PanelLayout.BlockGroups * layout.QuantGroupBytes;
-        for (int g = 0; g < count / PanelLayout.GroupColumns; g++)
+        int groupCount = count / PanelLayout.GroupColumns;
+        if (layout.IsBook)
+        {
+            new Span<float>(offsets, 2 * groupCount).Clear();
+            UnpackBook(layout.Type, head, groups, r, groupCount, quants, scales);
+            return;
+        }
+
+        for (int g = 0; g < groupCount; g++)
         {
             Scales(layout.Type, head, g, r, scales + 2 * g, offsets + 2 * g);
             byte* group = groups + g * layout.QuantGroupBytes;
@@ -48,6 +56,10 @@ internal static unsafe class PanelRow
             case WeightType.IQ4_XS:
                 scales[0] = scales[1] = HalfAt(head, r) * (head[32 + g * 16 + r] - 32);
                 break;
+            case WeightType.NVFP4:
+                for (int half = 0; half < 2; half++)
+                    scales[half] = (float)BitConverter.UInt16BitsToHalf((ushort)(head[32 * g + 16 * half + r] << 7)) * PanelLayout.MiniFloatUnit;
+                break;
             case WeightType.MXFP4:
                 int exponent = head[16 * g + r];
                 scales[0] = scales[1] = exponent == 255 ? float.NaN : MathF.ScaleB(1, exponent - 128);
@@ -76,7 +88,7 @@ internal static unsafe class PanelRow
             WeightType.Q6_K => (nibble | (group[256 + (step >> 2) * PanelLayout.StepBytes + lane] >> 2 * (step & 3) & 3) << 4) - 32,
             WeightType.Q4_0 => nibble - 8,
             WeightType.IQ4_NL or WeightType.IQ4_XS => DenseCentre.Table[nibble],
-            WeightType.MXFP4 => FloatE2M1.Table[nibble],
+            WeightType.MXFP4 or WeightType.NVFP4 => FloatE2M1.Table[nibble],
             _ => nibble,
         };
     }

@@ -10,6 +10,12 @@ internal static unsafe partial class PanelUnpackAvx2
     public static void Unpack(in WeightRows weight, int panel, int blockIndex, int groupCount, in UnpackedBlock block)
     {
         PanelLayout layout = weight.Layout;
+        if (layout.IsBook)
+        {
+            PanelUnpackBooks.Unpack(inRegisters: false, weight, panel, blockIndex, groupCount, block);
+            return;
+        }
+
         byte* start = weight.Data + panel * layout.PanelBytes;
         byte* head = start + (long)blockIndex * layout.HeadBlockBytes;
         byte* quants = start + layout.HeadBytes + (long)blockIndex * PanelLayout.BlockGroups * layout.QuantGroupBytes;
@@ -49,6 +55,10 @@ internal static unsafe partial class PanelUnpackAvx2
                 break;
             case WeightType.MXFP4:
                 Exponents(head, groupCount, block);
+                FloatLevels(quants, groupCount, block.Quants);
+                break;
+            case WeightType.NVFP4:
+                MiniFloats(head, groupCount, block);
                 FloatLevels(quants, groupCount, block.Quants);
                 break;
             default:
@@ -213,6 +223,18 @@ internal static unsafe partial class PanelUnpackAvx2
             bits = Vector256.ConditionalSelect(Vector256.Equals(exponent, Vector256.Create(255)), Vector256.Create(0x7fc00000), bits);
             bits.AsSingle().Store(block.Scales + i);
             (bits.AsSingle() * -12f).Store(block.Offsets + i);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void MiniFloats(byte* head, int groupCount, in UnpackedBlock block)
+    {
+        for (int i = 0; i < 32 * groupCount; i += 8)
+        {
+            Vector128<ushort> bits = Sse41.ConvertToVector128Int16(head + i).AsUInt16() << 7;
+            Vector256<float> scale = HalfFloat.Widen(bits) * PanelLayout.MiniFloatUnit;
+            scale.Store(block.Scales + i);
+            (scale * -12f).Store(block.Offsets + i);
         }
     }
 

@@ -10,6 +10,12 @@ internal static unsafe partial class PanelUnpackAvx512
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Unpack(in WeightRows weight, int panel, int blockIndex, int groupCount, in UnpackedBlock block)
     {
+        if (weight.Layout.IsBook)
+        {
+            PanelUnpackBooks.Unpack(PanelUnpackBooks.LooksUpInRegisters, weight, panel, blockIndex, groupCount, block);
+            return;
+        }
+
         byte* quants = UnpackHead(weight, panel, blockIndex, groupCount, block);
         switch (weight.Type)
         {
@@ -31,7 +37,7 @@ internal static unsafe partial class PanelUnpackAvx512
             case WeightType.IQ4_NL or WeightType.IQ4_XS:
                 DenseLevels(quants, groupCount, block.Quants);
                 break;
-            case WeightType.MXFP4:
+            case WeightType.MXFP4 or WeightType.NVFP4:
                 FloatLevels(quants, groupCount, block.Quants);
                 break;
             default:
@@ -66,6 +72,9 @@ internal static unsafe partial class PanelUnpackAvx512
                 break;
             case WeightType.MXFP4:
                 Exponents(head, groupCount, block);
+                break;
+            case WeightType.NVFP4:
+                MiniFloats(head, groupCount, block);
                 break;
             default:
                 Halves(head, groupCount, -128, block);
@@ -215,6 +224,18 @@ internal static unsafe partial class PanelUnpackAvx512
             bits = Vector512.ConditionalSelect(Vector512.Equals(exponent, Vector512.Create(255)), Vector512.Create(0x7fc00000), bits);
             bits.AsSingle().Store(block.Scales + 16 * g);
             (bits.AsSingle() * -12f).Store(block.Offsets + 16 * g);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void MiniFloats(byte* head, int groupCount, in UnpackedBlock block)
+    {
+        for (int s = 0; s < 2 * groupCount; s++)
+        {
+            Vector256<ushort> bits = Avx2.ConvertToVector256Int16(Vector128.Load(head + 16 * s)).AsUInt16() << 7;
+            Vector512<float> scale = HalfFloat.Widen(bits) * PanelLayout.MiniFloatUnit;
+            scale.Store(block.Scales + 16 * s);
+            (scale * -12f).Store(block.Offsets + 16 * s);
         }
     }
 

@@ -21,14 +21,17 @@ internal static unsafe partial class PanelUnpackAvx512
                 DenseBytes(UnpackHead(weight, panel, blockIndex, groupCount, block), groupCount, block.Quants);
                 return block.Quants;
             default:
-                Unpack(weight, panel, blockIndex, groupCount, block);
+                if (weight.Layout.IsBook)
+                    PanelUnpackBooks.Bytes(PanelUnpackBooks.LooksUpInRegisters, weight, panel, blockIndex, groupCount, block, block.Quants);
+                else
+                    Unpack(weight, panel, blockIndex, groupCount, block);
                 return block.Quants;
         }
     }
 
     // What the codes of four bits stand for, plus what their offset takes off again.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector512<byte> Levels(WeightType type) => Quadruple(type == WeightType.MXFP4
+    public static Vector512<byte> Levels(WeightType type) => Quadruple(type is WeightType.MXFP4 or WeightType.NVFP4
         ? (FloatE2M1.Table + Vector128.Create((sbyte)12)).AsByte()
         : DenseCentre.Table.AsByte() ^ Vector128.Create((byte)0x80));
 

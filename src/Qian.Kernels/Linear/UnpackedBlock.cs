@@ -50,8 +50,8 @@ internal interface IDotKind
     static abstract bool HasRunScales { get; }
 }
 
-// Weights 0..3 with a float scale and offset per 16.
-internal readonly struct U2By16 : IDotKind
+// Weights 0..31 with a float scale and offset per 16: 4 x 2 x 31 x 127 = 31,496.
+internal readonly struct U5By16 : IDotKind
 {
     public static int Subs => 2;
 

@@ -20,9 +20,17 @@ public delegate void RowSource(int rowIndex, Span<float> destination);
 public sealed unsafe class WeightMatrix : IDisposable
 {
     private readonly NativeBuffer? _own;
-    private readonly byte* _data;
+    private byte* _data;
 
     private WeightMatrix(WeightType type, int rowCount, int columnCount, byte* data, NativeBuffer? own, bool isPacked)
+        : this(type, rowCount, columnCount, isPacked)
+    {
+        _data = data;
+        _own = own;
+    }
+
+    // Laid out, its memory still to come: a store places all its matrices at once.
+    internal WeightMatrix(WeightType type, int rowCount, int columnCount, bool isPacked)
     {
         Type = type;
         RowCount = rowCount;
@@ -31,8 +39,6 @@ public sealed unsafe class WeightMatrix : IDisposable
         RowBytes = WeightFormat.RowBytes(type, columnCount);
         Layout = isPacked ? PanelLayout.For(type, columnCount) : default;
         StoredBytes = isPacked ? Layout.TotalBytes(rowCount) : rowCount * RowBytes;
-        _data = data;
-        _own = own;
     }
 
     /// <summary>Storage type.</summary>
@@ -60,29 +66,28 @@ public sealed unsafe class WeightMatrix : IDisposable
         get
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
-            return _data;
+            return _data != null ? _data : throw new InvalidOperationException("The matrix' store has not been filled yet.");
         }
     }
 
     private bool _disposed;
 
+    internal void Place(byte* data) => _data = data;
+
     /// <summary>
-    /// A matrix over <paramref name="data"/>, which holds rowCount rows of the type's blocks without padding.
-    /// <paramref name="releaseSource"/> lets the process drop the pages of <paramref name="data"/> behind the repacking; only for views of
-    /// a mapped file, since other memory would lose its contents.
+    /// A matrix over <paramref name="data"/>, which holds rowCount rows of the type's blocks without padding. For one matrix alone; those of a model
+    /// share a <see cref="WeightStore"/>.
     /// </summary>
     /// <exception cref="ArgumentException">The type is unknown, the shape is not positive or not whole blocks, or the data's length does not match it.</exception>
     public static WeightMatrix Create(
-        WeightType type, int rowCount, int columnCount, ByteView data, WeightStorage storage, ThreadTeam team, bool releaseSource = false)
+        WeightType type, int rowCount, int columnCount, ByteView data, WeightStorage storage, ThreadTeam team)
     {
-        long rowBytes = CheckShape(type, rowCount, columnCount);
-        if (data.Length != rowCount * rowBytes)
-            throw new ArgumentException($"A {WeightFormat.Name(type)} matrix [{rowCount}, {columnCount}] takes {rowCount * rowBytes} bytes, not {data.Length}.", nameof(data));
+        CheckBytes(type, rowCount, columnCount, data);
         if (storage == WeightStorage.Mapped || !HasPackedLayout(type))
             return new WeightMatrix(type, rowCount, columnCount, data.Pointer, null, isPacked: false);
 
         NativeBuffer panels = NativeBuffer.Allocate(PackedBytes(type, rowCount, columnCount), hugePages: true);
-        PanelPacking.Pack(type, rowCount, columnCount, data, panels, team, releaseSource);
+        PanelPacking.Pack(type, rowCount, columnCount, data, panels.Pointer, team);
         return new WeightMatrix(type, rowCount, columnCount, panels.Pointer, panels, isPacked: true);
     }
 
@@ -90,14 +95,20 @@ public sealed unsafe class WeightMatrix : IDisposable
     /// <exception cref="ArgumentException">The type cannot be encoded, or the shape is not positive or not whole blocks.</exception>
     public static WeightMatrix FromRows(WeightType type, int rowCount, int columnCount, RowSource rows, ThreadTeam team)
     {
-        CheckShape(type, rowCount, columnCount);
-        if (!WeightFormat.CanEncode(type))
-            throw new ArgumentException($"{WeightFormat.Name(type)} cannot be encoded.", nameof(type));
-
+        CheckEncoding(type, rowCount, columnCount);
         bool pack = HasPackedLayout(type);
         long bytes = pack ? PackedBytes(type, rowCount, columnCount) : rowCount * WeightFormat.RowBytes(type, columnCount);
         NativeBuffer own = NativeBuffer.Allocate(bytes, hugePages: true);
-        PanelPacking.Encode(type, rowCount, columnCount, rows, own, pack, team);
+        try
+        {
+            PanelPacking.Encode(type, rowCount, columnCount, rows, own.Pointer, pack, team);
+        }
+        catch
+        {
+            own.Dispose();
+            throw;
+        }
+
         return new WeightMatrix(type, rowCount, columnCount, own.Pointer, own, pack);
     }
 
@@ -129,6 +140,20 @@ public sealed unsafe class WeightMatrix : IDisposable
     {
         _disposed = true;
         _own?.Dispose();
+    }
+
+    internal static void CheckBytes(WeightType type, int rowCount, int columnCount, ByteView data)
+    {
+        long rowBytes = CheckShape(type, rowCount, columnCount);
+        if (data.Length != rowCount * rowBytes)
+            throw new ArgumentException($"A {WeightFormat.Name(type)} matrix [{rowCount}, {columnCount}] takes {rowCount * rowBytes} bytes, not {data.Length}.", nameof(data));
+    }
+
+    internal static void CheckEncoding(WeightType type, int rowCount, int columnCount)
+    {
+        CheckShape(type, rowCount, columnCount);
+        if (!WeightFormat.CanEncode(type))
+            throw new ArgumentException($"{WeightFormat.Name(type)} cannot be encoded.", nameof(type));
     }
 
     private static long CheckShape(WeightType type, int rowCount, int columnCount)

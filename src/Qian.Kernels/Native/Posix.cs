@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
 
 namespace Qian.Kernels.Native;
 
@@ -6,6 +7,7 @@ namespace Qian.Kernels.Native;
 // memory instead, so a missing call costs speed (huge pages, read-ahead), never function.
 internal static unsafe partial class Posix
 {
+    internal const int AdviseRandom = 1;
     internal const int AdviseDontNeed = 4;
     internal const int AdviseHugePage = 14;
     internal const int AdvisePopulateRead = 22;
@@ -61,6 +63,52 @@ internal static unsafe partial class Posix
         {
             return 0; // a libc from before 2018
         }
+    }
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int mincore(void* address, nuint length, byte* pages);
+
+    // Whether all pages of a mapped file's piece are in the page cache. A kernel that does not tell strangers says yes, and ordinary reading follows.
+    internal static bool IsResident(byte* address, int length)
+    {
+        if (!IsLinux || length <= 0)
+            return false;
+        nuint page = (nuint)Environment.SystemPageSize;
+        nuint first = (nuint)address & ~(page - 1);
+        int count = (int)(((nuint)address + (nuint)length - first + page - 1) / page);
+        byte* pages = stackalloc byte[Math.Min(count, 4096)];
+        for (int done = 0; done < count; done += 4096)
+        {
+            int part = Math.Min(4096, count - done);
+            if (mincore((void*)(first + (nuint)done * page), (nuint)part * page, pages) != 0)
+                return false;
+            for (int i = 0; i < part; i++)
+            {
+                if ((pages[i] & 1) == 0)
+                    return false;
+            }
+        }
+
+        return true;
+    }
+
+    [LibraryImport("libc", EntryPoint = "open", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int OpenFile(string path, int flags);
+
+    // For reading past the page cache, in whole pages into page-aligned memory. Null where the system or the file system has no such thing.
+    internal static SafeFileHandle? OpenDirect(string path)
+    {
+        const int closeOnExec = 0x80000;
+        int direct = RuntimeInformation.ProcessArchitecture switch
+        {
+            Architecture.X64 or Architecture.X86 => 0x4000,
+            Architecture.Arm64 or Architecture.Arm => 0x10000,
+            _ => 0,
+        };
+        if (!IsLinux || direct == 0)
+            return null;
+        int file = OpenFile(path, direct | closeOnExec);
+        return file < 0 ? null : new SafeFileHandle(file, ownsHandle: true);
     }
 
     // Advice is only advice: a kernel that refuses it (an old one, a container) changes nothing but speed.

@@ -14,8 +14,8 @@ internal sealed class MessagesEndpoint(Engine engine, ServerOptions options, Rep
     {
         using JsonDocument body = await RequestBody.ReadAsync(context, options.MaxBodyBytes).ConfigureAwait(false);
         ChatRequest request = MessagesReader.Read(JsonFields.Root(body.RootElement), options);
-        ReplyOrder order = request.Order(engine);
-        ReplyHead head = ReplyHead.New("msg_", options.ModelName);
+        ReplyOrder order = request.Order(engine) with { Adapter = AdapterChoice.Of(JsonFields.Root(body.RootElement), engine) };
+        ReplyHead head = ReplyHead.New("msg_", order.Adapter?.Name ?? options.ModelName);
         if (request.Streams)
             await replies.StreamAsync(context, order, (events, run) => new MessagesWriter(events, head, run)).ConfigureAwait(false);
         else

@@ -13,15 +13,20 @@ internal static class JsonReply
 
     public static async Task SendAsync(HttpContext context, Action<Utf8JsonWriter> write, int status = StatusCodes.Status200OK)
     {
-        using var body = new MemoryStream();
-        await using (var json = new Utf8JsonWriter(body, Options))
-            write(json);
+        byte[] body = Bytes(write);
         HttpResponse response = context.Response;
         response.StatusCode = status;
         response.ContentType = "application/json";
         response.ContentLength = body.Length;
-        body.Position = 0;
-        await body.CopyToAsync(response.Body, context.RequestAborted).ConfigureAwait(false);
+        await response.Body.WriteAsync(body, context.RequestAborted).ConfigureAwait(false);
+    }
+
+    public static byte[] Bytes(Action<Utf8JsonWriter> write)
+    {
+        using var body = new MemoryStream();
+        using (var json = new Utf8JsonWriter(body, Options))
+            write(json);
+        return body.ToArray();
     }
 
     public static Task SendFaultAsync(HttpContext context, RequestFault fault)
@@ -30,6 +35,9 @@ internal static class JsonReply
             context.Response.Headers.RetryAfter = seconds.ToString(CultureInfo.InvariantCulture);
         if (fault.Status == StatusCodes.Status401Unauthorized)
             context.Response.Headers.WWWAuthenticate = "Bearer";
+        // The rest of the body is not read, so the connection cannot be used again: without this word a client would try.
+        if (fault.Status == StatusCodes.Status413PayloadTooLarge && HttpProtocol.IsHttp11(context.Request.Protocol))
+            context.Response.Headers.Connection = "close";
         Dialect dialect = Dialects.Of(context.Request);
         return SendAsync(context, json => Dialects.WriteFault(json, dialect, fault), fault.Status);
     }

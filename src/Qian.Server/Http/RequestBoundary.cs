@@ -1,20 +1,28 @@
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
+using Qian.Server.Observation;
 using Qian.Server.Security;
 
 namespace Qian.Server.Http;
 
 // The outermost ring around every request: the doorkeeper's word, faults as bodies of the right dialect, unknown places, and
-// the count of it all. Nothing that goes wrong further in leaves as anything but a fault.
-internal sealed class RequestBoundary(Doorkeeper doorkeeper, ServerMetrics metrics)
+// the record of it all. Nothing that goes wrong further in leaves as anything but a fault.
+internal sealed class RequestBoundary(Doorkeeper doorkeeper, ServerMetrics metrics, RequestLog log)
 {
     public async Task RunAsync(HttpContext context, RequestDelegate next)
     {
-        context.Response.Headers["x-request-id"] = context.Response.Headers["request-id"] = "req_" + Guid.NewGuid().ToString("N");
+        var record = new RequestRecord(Shorten(context.Request.Method))
+        {
+            Remote = context.Connection.RemoteIpAddress?.ToString() ?? "",
+            Contents = log.WantsContents ? new RequestContents() : null,
+        };
+        context.Features.Set(record);
+        context.Response.Headers["x-request-id"] = context.Response.Headers["request-id"] = record.Id;
         try
         {
             if (doorkeeper.Admit(context))
             {
+                using IDisposable? counted = Doorkeeper.Enter(context);
                 await next(context).ConfigureAwait(false);
                 // No endpoint, or one for another method: routing says so without a body.
                 if (!context.Response.HasStarted && context.Response.StatusCode is StatusCodes.Status404NotFound or StatusCodes.Status405MethodNotAllowed && context.Response.ContentLength is null)
@@ -23,20 +31,35 @@ internal sealed class RequestBoundary(Doorkeeper doorkeeper, ServerMetrics metri
         }
         catch (Exception) when (context.RequestAborted.IsCancellationRequested)
         {
-            metrics.Cancelled();
-            return;
+            record.IsCancelled = true;
         }
         catch (Exception error)
         {
             RequestFault fault = Faults.Of(error, context);
+            record.Failed(fault);
             if (context.Response.HasStarted)
                 context.Abort();
             else
                 await JsonReply.SendFaultAsync(context, fault).ConfigureAwait(false);
         }
 
+        Tell(context, record);
+    }
+
+    private void Tell(HttpContext context, RequestRecord record)
+    {
         // Only known places have a name in the metrics: strangers must not be able to grow them.
-        metrics.Answered((context.GetEndpoint() as RouteEndpoint)?.RoutePattern.RawText ?? "other", context.Response.StatusCode);
+        record.Route = (context.GetEndpoint() as RouteEndpoint)?.RoutePattern.RawText ?? "other";
+        record.Caller = Caller.Of(context).Name;
+        record.Status = context.Response.StatusCode;
+        record.Ended();
+        if (record.IsCancelled)
+            metrics.Cancelled();
+        else
+            metrics.Answered(record.Route, record.Status);
+        if (record.Operation is not null)
+            Telemetry.End(record);
+        log.Write(record);
     }
 
     private static string Shorten(string text) => text.Length <= 200 ? text : text[..200] + "…";

@@ -37,12 +37,16 @@ internal sealed class RequestFault : Exception
 
     public static RequestFault NoSuchPlace(string method, string path) => new(StatusCodes.Status404NotFound, $"There is no {method} {path} here.", code: "unknown_url");
 
+    public static RequestFault NotFound(string? parameter, string message) => new(StatusCodes.Status404NotFound, message, parameter, "not_found");
+
     public static RequestFault NoSuchModel(string served) => new(StatusCodes.Status404NotFound, $"There is no such model here; this server has '{served}'.", "model", "model_not_found");
 
     public static RequestFault TooLarge(long limitBytes) => new(StatusCodes.Status413PayloadTooLarge, $"The request's body is larger than {limitBytes} bytes.", code: "request_too_large");
 
     public static RequestFault Busy(int waitingCount, int retryAfterSeconds) =>
         new(StatusCodes.Status429TooManyRequests, $"{waitingCount} requests are waiting already. Try again later.", code: "rate_limit_exceeded", retryAfterSeconds: retryAfterSeconds);
+
+    public static RequestFault Limited(string message, int retryAfterSeconds) => new(StatusCodes.Status429TooManyRequests, message, code: "rate_limit_exceeded", retryAfterSeconds: retryAfterSeconds);
 
     public static RequestFault Stopping() => new(StatusCodes.Status503ServiceUnavailable, "This server is stopping.", code: "server_stopping", retryAfterSeconds: 10);
 

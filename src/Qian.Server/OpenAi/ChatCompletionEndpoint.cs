@@ -13,8 +13,8 @@ internal sealed class ChatCompletionEndpoint(Engine engine, ServerOptions option
     {
         using JsonDocument body = await RequestBody.ReadAsync(context, options.MaxBodyBytes).ConfigureAwait(false);
         ChatRequest request = ChatCompletionReader.Read(JsonFields.Root(body.RootElement), options);
-        ReplyOrder order = request.Order(engine);
-        ReplyHead head = ReplyHead.New("chatcmpl-", options.ModelName);
+        ReplyOrder order = request.Order(engine) with { Adapter = AdapterChoice.Of(JsonFields.Root(body.RootElement), engine) };
+        ReplyHead head = ReplyHead.New("chatcmpl-", order.Adapter?.Name ?? options.ModelName);
         if (request.Streams)
             await replies.StreamAsync(context, order, (events, _) => new ChatCompletionWriter(events, head, request, engine)).ConfigureAwait(false);
         else

@@ -13,10 +13,11 @@ internal sealed class CompletionEndpoint(Engine engine, ServerOptions options, R
     {
         using JsonDocument body = await RequestBody.ReadAsync(context, options.MaxBodyBytes).ConfigureAwait(false);
         CompletionRequest request = CompletionRequest.Read(JsonFields.Root(body.RootElement), engine);
-        ReplyHead head = ReplyHead.New("cmpl-", options.ModelName);
+        ReplyOrder order = request.Order with { Adapter = AdapterChoice.Of(JsonFields.Root(body.RootElement), engine) };
+        ReplyHead head = ReplyHead.New("cmpl-", order.Adapter?.Name ?? options.ModelName);
         if (request.Streams)
-            await replies.StreamAsync(context, request.Order, (events, _) => new CompletionWriter(events, head, request, engine.Tokenizer)).ConfigureAwait(false);
+            await replies.StreamAsync(context, order, (events, _) => new CompletionWriter(events, head, request, engine.Tokenizer)).ConfigureAwait(false);
         else
-            await replies.SendWholeAsync(context, request.Order, (json, drafts, usage) => CompletionWriter.WriteWhole(json, head, request, engine.Tokenizer, drafts, usage)).ConfigureAwait(false);
+            await replies.SendWholeAsync(context, order, (json, drafts, usage) => CompletionWriter.WriteWhole(json, head, request, engine.Tokenizer, drafts, usage)).ConfigureAwait(false);
     }
 }

@@ -14,7 +14,15 @@ internal static class LogProbWriter
     public static void WriteChat(Utf8JsonWriter json, Tokenizer tokenizer, IEnumerable<GeneratedToken> tokens)
     {
         json.WriteStartObject("logprobs");
-        json.WriteStartArray("content");
+        WriteList(json, "content", tokenizer, tokens);
+        json.WriteNull("refusal");
+        json.WriteEndObject();
+    }
+
+    // [{token, logprob, bytes, top_logprobs}]
+    public static void WriteList(Utf8JsonWriter json, string name, Tokenizer tokenizer, IEnumerable<GeneratedToken> tokens)
+    {
+        json.WriteStartArray(name);
         foreach (GeneratedToken token in tokens)
         {
             json.WriteStartObject();
@@ -32,8 +40,6 @@ internal static class LogProbWriter
         }
 
         json.WriteEndArray();
-        json.WriteNull("refusal");
-        json.WriteEndObject();
     }
 
     public static float Finite(float logProbability) => float.IsFinite(logProbability) ? logProbability : Impossible;

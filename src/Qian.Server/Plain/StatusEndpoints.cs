@@ -31,20 +31,22 @@ internal sealed class StatusEndpoints(Engine engine, ServerOptions options, Repl
         json.WriteStartObject();
         json.WriteString("object", "list");
         json.WriteStartArray("data");
-        WriteModel(json);
+        WriteModel(json, options.ModelName);
+        foreach (Adapter adapter in engine.Adapters)
+            WriteModel(json, adapter.Name);
         json.WriteEndArray();
         json.WriteBoolean("has_more", false);
         json.WriteString("first_id", options.ModelName);
-        json.WriteString("last_id", options.ModelName);
+        json.WriteString("last_id", engine.Adapters is [.., var last] ? last.Name : options.ModelName);
         json.WriteEndObject();
     });
 
     public Task ModelAsync(HttpContext context)
     {
         string name = context.Request.RouteValues["name"]?.ToString() ?? "";
-        if (name != options.ModelName)
+        if (name != options.ModelName && engine.FindAdapter(name) is null)
             throw RequestFault.NoSuchModel(options.ModelName);
-        return JsonReply.SendAsync(context, WriteModel);
+        return JsonReply.SendAsync(context, json => WriteModel(json, name));
     }
 
     private static void WriteStatus(Utf8JsonWriter json, string status)
@@ -54,15 +56,18 @@ internal sealed class StatusEndpoints(Engine engine, ServerOptions options, Repl
         json.WriteEndObject();
     }
 
-    private void WriteModel(Utf8JsonWriter json)
+    // The model, or an adapter of it, which may be asked for by its name like a model.
+    private void WriteModel(Utf8JsonWriter json, string name)
     {
         json.WriteStartObject();
-        json.WriteString("id", options.ModelName);
+        json.WriteString("id", name);
         json.WriteString("object", "model");
         json.WriteNumber("created", _startedAt.ToUnixTimeSeconds());
         json.WriteString("owned_by", "qian");
         json.WriteString("type", "model");
-        json.WriteString("display_name", options.ModelName);
+        json.WriteString("display_name", name);
+        if (name != options.ModelName)
+            json.WriteString("parent", options.ModelName);
         json.WriteString("created_at", _startedAt.ToString("yyyy-MM-dd'T'HH:mm:ss'Z'", System.Globalization.CultureInfo.InvariantCulture));
         json.WriteNumber("max_model_len", engine.ContextLength);
         json.WriteEndObject();

@@ -97,6 +97,9 @@ internal sealed record ReplyOrder
 
     public bool OneCallOnly { get; init; }
 
+    // What the tokens are computed with beside the model's weights; null for the model as it is.
+    public Adapter? Adapter { get; init; }
+
     // The prompt's own log-probabilities are asked for, with this many alternatives.
     public int? PromptLogProbs { get; init; }
 

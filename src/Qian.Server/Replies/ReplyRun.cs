@@ -9,6 +9,7 @@ using Qian.Inference.Chat.Output;
 using Qian.Inference.Runtime;
 using Qian.Inference.Text;
 using Qian.Server.Http;
+using Qian.Server.Observation;
 
 namespace Qian.Server.Replies;
 
@@ -20,6 +21,7 @@ internal sealed class ReplyRun : IAsyncDisposable
     private readonly Engine _engine;
     private readonly SessionSource _sessions;
     private readonly ServerMetrics _metrics;
+    private readonly RequestRecord _record;
     private readonly CancellationTokenSource _cancellation;
     private readonly Channel<ReplyPiece> _pieces = Channel.CreateUnbounded<ReplyPiece>(new UnboundedChannelOptions { SingleReader = true });
     private readonly long _startedAt = Stopwatch.GetTimestamp();
@@ -32,8 +34,9 @@ internal sealed class ReplyRun : IAsyncDisposable
     private int _reasoningCount;
 
     // Throws the fault of a full queue.
-    public ReplyRun(Engine engine, Admission admission, SessionSource sessions, ServerMetrics metrics, ReplyOrder order, CancellationToken cancellation)
+    public ReplyRun(Engine engine, Admission admission, SessionSource sessions, ServerMetrics metrics, RequestRecord record, ReplyOrder order, CancellationToken cancellation)
     {
+        _record = record;
         _engine = engine;
         _sessions = sessions;
         _metrics = metrics;
@@ -104,6 +107,7 @@ internal sealed class ReplyRun : IAsyncDisposable
         try
         {
             using Admission.Ticket ticket = await entering.ConfigureAwait(false);
+            _record.Admitted();
             _metrics.Queued(Stopwatch.GetElapsedTime(_startedAt));
             using var places = new SemaphoreSlim(ticket.PlaceCount);
             var prompts = new Task[Order.Prompts.Count];
@@ -117,6 +121,7 @@ internal sealed class ReplyRun : IAsyncDisposable
         }
 
         _metrics.Ended(Usage);
+        _record.Usage = Usage;
         _pieces.Writer.TryComplete(_failure);
     }
 
@@ -142,10 +147,11 @@ internal sealed class ReplyRun : IAsyncDisposable
         int first = promptIndex * Order.ChoiceCount;
         await places.WaitAsync(cancellation).ConfigureAwait(false);
         bool hasPlace = true;
-        SessionLease lease = _sessions.Open(Order.Prompts[promptIndex]);
+        SessionLease lease = _sessions.Open(Order.Prompts[promptIndex], Order.Adapter);
         try
         {
             _leases.Add(lease);
+            _record.Contents?.Prompt(_engine.Tokenizer.Decode(Order.Prompts[promptIndex]));
             Volatile.Write(ref _reading, lease.Session);
             if (Order.PromptLogProbs is { } topCount)
                 await ScoreAsync(lease.Session, first, topCount, cancellation).ConfigureAwait(false);
@@ -221,6 +227,8 @@ internal sealed class ReplyRun : IAsyncDisposable
             long now = Stopwatch.GetTimestamp();
             _metrics.Token(lastAt == 0 ? Stopwatch.GetElapsedTime(_startedAt, now) : Stopwatch.GetElapsedTime(lastAt, now), isFirst: lastAt == 0);
             lastAt = now;
+            _record.Token(now);
+            _record.Contents?.Output(choiceIndex, token.Text);
             Interlocked.Increment(ref _outputCount);
             bool thought = parser?.IsReasoning ?? false;
             OutputEvent[] events = parser is null ? PlainText(token.Text) : [.. parser.Feed(token.Text)];
@@ -240,6 +248,7 @@ internal sealed class ReplyRun : IAsyncDisposable
         OutputEvent[] rest = parser is null ? [] : [.. parser.Finish(isCut: finish != FinishReason.Stop)];
         if (parser is not null)
             Remember(session, promptCount, seenCount, parser, isThinking, isLeftEarly ? FinishReason.Length : finish);
+        _record.Finishes.Enqueue(finish != FinishReason.Stop ? "length" : parser?.Output.ToolCalls.Count > 0 ? "tool_calls" : "stop");
         Write(new ReplyPiece(choiceIndex, rest) { End = EndOf(session, promptCount, finish, parser) });
     }
 

@@ -2,12 +2,15 @@ using System.Text.Json;
 using Microsoft.AspNetCore.Http;
 using Qian.Inference;
 using Qian.Server.Http;
+using Qian.Server.Observation;
 
 namespace Qian.Server.Replies;
 
 // What the endpoints of all dialects share: an order becomes a reply, streamed or whole.
 internal sealed class ReplySource
 {
+    private const string TimingHeader = "Server-Timing";
+
     private readonly Engine _engine;
     private readonly ServerOptions _options;
     private readonly ServerMetrics _metrics;
@@ -36,23 +39,30 @@ internal sealed class ReplySource
     public async Task SendWholeAsync(HttpContext context, ReplyOrder order, Action<Utf8JsonWriter, IReadOnlyList<ReplyDraft>, ReplyUsage> write)
     {
         ReplyDraft[] drafts = [.. Enumerable.Range(0, order.TotalChoiceCount).Select(_ => new ReplyDraft())];
-        await using ReplyRun run = Start(order, context.RequestAborted);
+        ReplyUsage usage = await CollectAsync(context, order, piece => drafts[piece.ChoiceIndex].Add(piece)).ConfigureAwait(false);
+        await JsonReply.SendAsync(context, json => write(json, drafts, usage)).ConfigureAwait(false);
+    }
+
+    // Hands out all pieces, and sends nothing.
+    public async Task<ReplyUsage> CollectAsync(HttpContext context, ReplyOrder order, Action<ReplyPiece> take)
+    {
+        await using ReplyRun run = Start(order, context);
         while (true)
         {
             await run.WaitAsync(Timeout.InfiniteTimeSpan).ConfigureAwait(false);
             while (run.TryRead(out ReplyPiece piece))
-                drafts[piece.ChoiceIndex].Add(piece);
-            if (run.IsOver)
-                break;
+                take(piece);
+            if (!run.IsOver)
+                continue;
+            context.Response.Headers[TimingHeader] = RequestRecord.Of(context).ServerTiming();
+            return run.Usage;
         }
-
-        await JsonReply.SendAsync(context, json => write(json, drafts, run.Usage)).ConfigureAwait(false);
     }
 
     // Streams. Nothing is sent before the first piece or the first long silence, so that what fails early has its own status.
     public async Task StreamAsync(HttpContext context, ReplyOrder order, Func<EventStream, ReplyRun, IReplyWriter> createWriter)
     {
-        await using ReplyRun run = Start(order, context.RequestAborted);
+        await using ReplyRun run = Start(order, context);
         bool ready = await run.WaitAsync(_options.KeepAlive).ConfigureAwait(false);
         using var events = new EventStream(context);
         await events.StartAsync().ConfigureAwait(false);
@@ -79,22 +89,30 @@ internal sealed class ReplySource
                 ready = await run.WaitAsync(_options.KeepAlive).ConfigureAwait(false);
             }
 
+            // What it took is known at the end only, and HTTP/1.1 has no trailers here: a comment, before the last events.
+            await events.CommentAsync($"timing {RequestRecord.Of(context).ServerTiming()}").ConfigureAwait(false);
             await writer.EndAsync(run.Usage).ConfigureAwait(false);
         }
         catch (Exception error) when (error is not OperationCanceledException)
         {
             // The status is long sent: the error is the stream's last event.
-            await writer.FailAsync(Faults.Of(error, context)).ConfigureAwait(false);
+            RequestFault fault = Faults.Of(error, context);
+            RequestRecord.Of(context).Failed(fault);
+            await writer.FailAsync(fault).ConfigureAwait(false);
         }
     }
 
-    private ReplyRun Start(ReplyOrder order, CancellationToken cancellation)
+    private ReplyRun Start(ReplyOrder order, HttpContext context)
     {
+        RequestRecord record = RequestRecord.Of(context);
+        record.Operation = order.IsChat ? "chat" : "text_completion";
+        record.Model = order.Adapter?.Name ?? _options.ModelName;
         if (_isStopping)
             throw RequestFault.Stopping();
         if (_options.MaxOutputTokens is { } most)
             order = order with { Sampling = order.Sampling with { MaxTokens = Math.Min(order.Sampling.MaxTokens ?? most, most) } };
-        return new ReplyRun(_engine, Admission, _sessions, _metrics, order, cancellation);
+        Telemetry.Start(context, record, order);
+        return new ReplyRun(_engine, Admission, _sessions, _metrics, record, order, context.RequestAborted);
     }
 
     private static string Describe(ReplyRun run) => run.Progress is not (int read, int total) ? "queued"

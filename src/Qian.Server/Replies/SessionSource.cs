@@ -10,9 +10,9 @@ internal sealed class SessionSource(Engine engine, ServerMetrics metrics, TextWr
     private const int WorthTelling = 64;
 
     // A session whose tokens are the prompt.
-    public SessionLease Open(int[] prompt)
+    public SessionLease Open(int[] prompt, Adapter? adapter)
     {
-        Session session = engine.NewSession();
+        Session session = engine.NewSession(adapter);
         session.Append(prompt);
         return new SessionLease(session, prompt.Length);
     }

@@ -17,10 +17,10 @@ internal sealed class Doorkeeper
     private readonly ApiKeys _keys;
     private readonly bool _isLoopback;
 
-    public Doorkeeper(ServerOptions options)
+    public Doorkeeper(ServerOptions options, ApiKeys keys)
     {
         _options = options;
-        _keys = new ApiKeys(options.Keys);
+        _keys = keys;
         _isLoopback = options.IsLoopback;
     }
 
@@ -53,9 +53,34 @@ internal sealed class Doorkeeper
             }
         }
 
-        if (!s_open.Contains(request.Path.Value) && !PageFiles.Holds(request.Path) && !_keys.Admit(request))
-            throw RequestFault.WrongKey();
+        if (!s_open.Contains(request.Path.Value) && !PageFiles.Holds(request.Path) && _keys.AreNeeded)
+            AskForKey(context);
+        else
+            RequireScope(request, Caller.Anyone);
         return true;
+    }
+
+    // Counts the request against its key's limits until it is disposed. Looking is free, asking the model is not.
+    public static IDisposable? Enter(HttpContext context) =>
+        HttpMethods.IsGet(context.Request.Method) ? null : context.Features.Get<Allowance>()?.Enter();
+
+    private void AskForKey(HttpContext context)
+    {
+        (ApiKey key, Allowance allowance) = _keys.Find(context.Request) ?? throw RequestFault.WrongKey();
+        var caller = new Caller(key.Name, key.Scopes);
+        context.Features.Set(caller);
+        context.Features.Set(allowance);
+        RequireScope(context.Request, caller);
+    }
+
+    // To look around, any key will do.
+    private static void RequireScope(HttpRequest request, Caller caller)
+    {
+        if (HttpMethods.IsGet(request.Method) || HttpMethods.IsHead(request.Method) || HttpMethods.IsOptions(request.Method))
+            return;
+        KeyScopes needed = request.Path.StartsWithSegments("/v1/adapters", StringComparison.OrdinalIgnoreCase) ? KeyScopes.Admin : KeyScopes.Infer;
+        if (!caller.Scopes.HasFlag(needed))
+            throw RequestFault.Forbidden(needed == KeyScopes.Admin ? "This changes the server and needs a key with the scope 'admin'." : "This key has not the scope 'infer'.");
     }
 
     private static bool IsPreflight(HttpRequest request) => HttpMethods.IsOptions(request.Method) && !StringValues.IsNullOrEmpty(request.Headers.AccessControlRequestMethod);

@@ -37,6 +37,9 @@ internal static class ConversionPlan
         return tensors;
     }
 
+    // Two bits and a little more: what is not spent where it counts is missed. The established quantizer refuses these too.
+    public static bool NeedsImportance(WeightType type) => type is WeightType.IQ2_XXS or WeightType.IQ2_XS;
+
     // The shape of the model that is written.
     public static ModelConfig Config(Checkpoint checkpoint, ConversionRequest request) =>
         request.KeepMtp ? checkpoint.Config : checkpoint.Config with { MtpLayerCount = 0 };
@@ -49,7 +52,7 @@ internal static class ConversionPlan
         var tensor = new PlannedTensor(TensorNames.Gguf(role, layer), role, layer, sources, WeightType.F32);
         if (tensor.StaysFloat)
             return tensor;
-        WeightType type = request.Mix.TypeOf(role, layer, tensor.ColumnCount, config);
+        WeightType type = request.Types?.TryGetValue(tensor.Name, out WeightType chosen) == true ? chosen : request.Mix.TypeOf(role, layer, tensor.ColumnCount, config);
         foreach (TensorRule rule in request.Rules)
         {
             if (!rule.Matches(tensor.Name))
@@ -61,7 +64,9 @@ internal static class ConversionPlan
         }
 
         if (!WeightFormat.CanEncode(type) || type == WeightType.NVFP4)
-            throw new BadRequestException($"--type {request.Mix.Name}: {tensor.Name} would be {WeightFormat.Name(type)}, which is read, not written; the smallest type that is written is Q2_K");
+            throw new BadRequestException($"--type {request.Mix.Name}: {tensor.Name} would be {WeightFormat.Name(type)}, which is read, not written; the smallest type that is written is IQ2_XXS");
+        if (NeedsImportance(type) && request.Importance is null && !request.ImportanceFollows)
+            throw new BadRequestException($"--type {request.Mix.Name}: {tensor.Name} would be {WeightFormat.Name(type)}, which is of no use unless the encoder knows which columns matter; give --importance FILE, or --calibrate TEXT to collect it");
         return tensor with { Type = type };
     }
 }

@@ -1,4 +1,5 @@
 using Qian.Inference;
+using Qian.Kernels;
 
 namespace Qian.Weights;
 
@@ -13,11 +14,20 @@ internal sealed record ConversionRequest
 
     public required QuantMix Mix { get; init; }
 
-    // Types that win over the mix; the first rule that matches counts.
+    // Types by tensor name that win over the mix: what a search for a size chose.
+    public IReadOnlyDictionary<string, WeightType>? Types { get; init; }
+
+    // Types that win over the mix and the search; the first rule that matches counts.
     public IReadOnlyList<TensorRule> Rules { get; init; } = [];
 
     // Which input columns matter, per tensor; null weighs all alike.
     public ImportanceMatrix? Importance { get; init; }
+
+    // The matrix is still to be collected: what needs one is not refused yet.
+    public bool ImportanceFollows { get; init; }
+
+    // Encode without the search for the least error.
+    public bool Fast { get; init; }
 
     // The layer that predicts a token ahead goes along when the input has one.
     public bool KeepMtp { get; init; } = true;

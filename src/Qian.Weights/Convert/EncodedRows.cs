@@ -68,7 +68,7 @@ internal sealed class EncodedRows : Chunk
 
                 try
                 {
-                    WeightFormat.Encode(_matrix.Type, values, destination.Slice(i * rowBytes, rowBytes), importance);
+                    WeightFormat.Encode(_matrix.Type, values, destination.Slice(i * rowBytes, rowBytes), importance, _matrix.Fast);
                 }
                 catch (ArgumentException error)
                 {
@@ -84,7 +84,7 @@ internal sealed class EncodedRows : Chunk
 }
 
 // What all pieces of one matrix share. `Map` changes values into the form that the format stores (a norm's w - 1, say).
-internal sealed record EncodedMatrix(string TensorName, TensorRole Role, TensorSource Source, WeightType Type, ValueHeadMove Move, ImportanceRow? Importance, Func<float, float>? Map)
+internal sealed record EncodedMatrix(string TensorName, TensorRole Role, TensorSource Source, WeightType Type, ValueHeadMove Move, ImportanceRow? Importance, Func<float, float>? Map, bool Fast)
 {
     // Values in one piece: large enough to be worth a turn of a thread, small enough for a smooth bar and a prompt stop.
     private const int PieceValues = 1 << 20;

@@ -96,9 +96,9 @@ internal static class FolderConversion
             });
             for (int i = 0; i < tensor.Sources.Count; i++)
             {
-                new EncodedMatrix(name, tensor.Role, tensor.Sources[i], type, move, Importance: null, MapOf(tensor.Role)).AddTo(chunks);
+                new EncodedMatrix(name, tensor.Role, tensor.Sources[i], type, move, Importance: null, MapOf(tensor.Role), request.Fast).AddTo(chunks);
                 if (up is not null)
-                    new EncodedMatrix(name, TensorRole.ExpertUp, up.Sources[i], type, move, Importance: null, Map: null).AddTo(chunks);
+                    new EncodedMatrix(name, TensorRole.ExpertUp, up.Sources[i], type, move, Importance: null, Map: null, request.Fast).AddTo(chunks);
             }
         }
 

@@ -21,7 +21,7 @@ internal static class GgufConversion
             for (int i = 0; i < tensor.Sources.Count; i++)
             {
                 ImportanceRow? importance = WeightFormat.IsQuantized(tensor.Type) ? request.Importance?.Find(tensor.Name, tensor.ColumnCount, i, tensor.Sources.Count) : null;
-                new EncodedMatrix(tensor.Name, tensor.Role, tensor.Sources[i], tensor.Type, move, importance, Map: null).AddTo(chunks);
+                new EncodedMatrix(tensor.Name, tensor.Role, tensor.Sources[i], tensor.Type, move, importance, Map: null, request.Fast).AddTo(chunks);
             }
         }
 

@@ -119,11 +119,20 @@ internal sealed class ModelConversion : IDisposable
     private List<string> NotesOnImportance()
     {
         if (_request.Importance is not { } importance)
-            return [];
+        {
+            int lossy = Tensors.Count(tensor => tensor.Type is WeightType.IQ2_S or WeightType.IQ3_XXS or WeightType.IQ3_S);
+            return lossy == 0 || _request.ImportanceFollows
+                ? []
+                : [$"{lossy} matrices take types (IQ2_S, IQ3_XXS, IQ3_S) that lose much less when the encoder knows which columns matter: --importance FILE or --calibrate TEXT"];
+        }
+
         List<PlannedTensor> weighed = [.. Tensors.Where(tensor => WeightFormat.IsQuantized(tensor.Type))];
         int known = weighed.Count(tensor => importance.Find(tensor.Name, tensor.ColumnCount, 0, tensor.Sources.Count) is not null);
         if (known == 0 && weighed.Count > 0)
             throw new BadRequestException($"the importance matrix names none of the {weighed.Count} matrices to quantise; it is of another model");
+        int blind = weighed.Count(tensor => ConversionPlan.NeedsImportance(tensor.Type) && importance.Find(tensor.Name, tensor.ColumnCount, 0, tensor.Sources.Count) is null);
+        if (blind > 0)
+            return [$"the importance matrix has nothing on {weighed.Count - known} of {weighed.Count} matrices, of which {blind} take two-bit types and will lose much; their columns count alike"];
         return known == weighed.Count ? [] : [$"the importance matrix has nothing on {weighed.Count - known} of {weighed.Count} matrices (embeddings are looked up, not multiplied); their columns count alike"];
     }
 }

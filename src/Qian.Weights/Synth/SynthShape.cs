@@ -59,6 +59,13 @@ internal sealed record SynthShape(string Name, string Title, int HiddenSize, int
 
     public int SharedExpertIntermediateSize { get; init; }
 
+    // A name, or its end where that names one shape alone: 27b, 9b; null when there is none.
+    public static SynthShape? FindShort(string name)
+    {
+        SynthShape[] found = [.. All.Where(shape => shape.Name.Equals(name, StringComparison.OrdinalIgnoreCase) || shape.Name.EndsWith("-" + name, StringComparison.OrdinalIgnoreCase))];
+        return found.FirstOrDefault(shape => shape.Name.Equals(name, StringComparison.OrdinalIgnoreCase)) ?? (found.Length == 1 ? found[0] : null);
+    }
+
     // By name, in any case; the error lists what exists.
     public static SynthShape Find(string name)
     {

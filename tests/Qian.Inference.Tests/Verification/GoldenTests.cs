@@ -25,7 +25,7 @@ public sealed class GoldenTests
     public void EverythingLiesWithinTheFoldersBounds(string folder)
     {
         VerificationTarget target = Assert.Single(VerificationTarget.Find([Path.Combine(GoldenFolders.Goldens, folder)]));
-        List<VerificationResult> results = target.Run(KvType.F32, exact: false, progress: null);
+        List<VerificationResult> results = target.Run(new VerificationOptions { Kv = KvType.F32 }, progress: null);
         Assert.NotEmpty(results);
         Assert.All(results, result => Assert.True(result.Passed, $"{result.Subject}: {result.Quantity}: {result.Value:g3} exceeds {result.Bound:g3} {result.Detail}"));
     }
@@ -42,7 +42,7 @@ public sealed class GoldenTests
     [InlineData(KvType.Q8_0)]
     public void InvariantsHoldOnAQuantisedFile(KvType kv)
     {
-        List<VerificationResult> results = Invariants.Run(Path.Combine(GoldenFolders.Goldens, "gguf-tiny", "Q4_K_M.gguf"), "gguf-tiny", kv);
+        List<VerificationResult> results = Invariants.Run(Path.Combine(GoldenFolders.Goldens, "gguf-tiny", "Q4_K_M.gguf"), "gguf-tiny", new VerificationOptions { Kv = kv });
         Assert.All(results, result => Assert.True(result.Passed, $"{result.Quantity}: {result.Value:g3} exceeds {result.Bound:g3}"));
     }
 
@@ -51,7 +51,7 @@ public sealed class GoldenTests
     [InlineData("text-moe-tiny")]
     public void InvariantsHoldOnAFloatFolder(string folder)
     {
-        List<VerificationResult> results = Invariants.Run(Path.Combine(GoldenFolders.Goldens, folder), folder, KvType.F16);
+        List<VerificationResult> results = Invariants.Run(Path.Combine(GoldenFolders.Goldens, folder), folder, new VerificationOptions());
         Assert.All(results, result => Assert.True(result.Passed, $"{result.Quantity}: {result.Value:g3} exceeds {result.Bound:g3}"));
     }
 

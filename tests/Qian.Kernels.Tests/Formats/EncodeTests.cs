@@ -41,16 +41,60 @@ public class EncodeTests
         [WeightType.Q4_1] = (0.06941, 0.08413, 0.05412, 0.06460),
         [WeightType.Q5_0] = (0.04021, 0.05654, 0.03376, 0.04764),
         [WeightType.Q5_1] = (0.03378, 0.04086, 0.02660, 0.03183),
-        [WeightType.Q2_K] = (0.25902, 0.28516, 0.18469, 0.20206),
+        [WeightType.Q2_K] = (0.25900, 0.28513, 0.18431, 0.20149),
         [WeightType.Q3_K] = (0.14368, 0.17599, 0.11610, 0.14336),
-        [WeightType.Q4_K] = (0.06996, 0.08498, 0.05483, 0.06563),
-        [WeightType.Q5_K] = (0.03457, 0.04184, 0.02776, 0.03328),
+        [WeightType.Q4_K] = (0.06996, 0.08495, 0.05469, 0.06549),
+        [WeightType.Q5_K] = (0.03455, 0.04184, 0.02769, 0.03321),
         [WeightType.Q6_K] = (0.01645, 0.02163, 0.01263, 0.01705),
         [WeightType.IQ4_NL] = (0.07345, 0.09044, 0.05909, 0.07323),
         [WeightType.IQ4_XS] = (0.07389, 0.09117, 0.05971, 0.07416),
         [WeightType.MXFP4] = (0.11111, 0.12763, 0.11005, 0.12308),
         [WeightType.NVFP4] = (0.08128, 0.08325, 0.06407, 0.06667),
+        [WeightType.IQ3_S] = (0.12915, 0.15097, 0.08982, 0.11243),
+        [WeightType.IQ3_XXS] = (0.17567, 0.19507, 0.11198, 0.13095),
+        [WeightType.IQ2_S] = (0.23970, 0.28851, 0.17805, 0.21494),
+        [WeightType.IQ2_XS] = (0.28395, 0.31573, 0.19385, 0.22437),
+        [WeightType.IQ2_XXS] = (0.32657, 0.37205, 0.22709, 0.26991),
     };
+
+    // Without the search: no worse than plain rounding, and importance counts; the search is better.
+    [Theory]
+    [InlineData(WeightType.Q2_K)]
+    [InlineData(WeightType.Q3_K)]
+    [InlineData(WeightType.Q4_K)]
+    [InlineData(WeightType.Q5_K)]
+    [InlineData(WeightType.Q6_K)]
+    public void Fast_encoding_lies_between_plain_rounding_and_the_search(WeightType type)
+    {
+        float[] importance = SampleData.Importance(ColumnCount);
+        foreach (float[] values in new[] { SampleData.Gaussian(1 << 16), SampleData.Student(1 << 16) })
+        {
+            var bytes = new byte[WeightFormat.RowBytes(type, values.Length)];
+            WeightFormat.Encode(type, values, bytes, fast: true);
+            double fast = RelativeError(values, Decode(type, bytes), default);
+            Assert.InRange(fast, RelativeError(values, RoundTrip(type, values, default), default), RelativeError(values, PlainRounding.Apply(type, values), default));
+            WeightFormat.Encode(type, values, bytes, importance, fast: true);
+            Assert.True(RelativeError(values, Decode(type, bytes), importance) < fast);
+        }
+    }
+
+    // Blocks without a range, and scales at either end of what a half holds.
+    [Theory]
+    [MemberData(nameof(SearchedTypes))]
+    public void Fast_encoding_takes_what_the_search_takes(WeightType type)
+    {
+        foreach (float size in new[] { 0, 1e-40f, 1e-7f, 1, 1000 })
+        {
+            float[] values = SampleData.Gaussian(512);
+            for (int index = 0; index < values.Length; index++)
+                values[index] = index < 256 ? size * Math.Clamp(values[index], -2, 2) : size;
+            var bytes = new byte[WeightFormat.RowBytes(type, values.Length)];
+            WeightFormat.Encode(type, values, bytes, fast: true);
+            float[] decoded = Decode(type, bytes);
+            for (int index = 0; index < values.Length; index++)
+                Assert.True(MathF.Abs(decoded[index] - values[index]) <= 2 * size, $"{type} at {size}: {values[index]:R} became {decoded[index]:R}");
+        }
+    }
 
     [Theory]
     [MemberData(nameof(WritableTypes))]

@@ -31,6 +31,11 @@ internal static class PlainRounding
                 WeightType.Q5_K => Offset(x, 31, 63, 32),
                 WeightType.MXFP4 => Float(x, 32, scale => Math.Pow(2, Math.Floor(Math.Log2(scale * 12)) - 3)),
                 WeightType.NVFP4 => Float(x, 16, NearestE4M3),
+                WeightType.IQ2_XXS => Book(x, CodeBooks.Iq2Xxs, 8, 32, hasEvenSigns: true),
+                WeightType.IQ2_XS => Book(x, CodeBooks.Iq2Xs, 8, 16, hasEvenSigns: true),
+                WeightType.IQ2_S => Book(x, CodeBooks.Iq2S, 8, 16, hasEvenSigns: false),
+                WeightType.IQ3_XXS => Book(x, Array.ConvertAll(CodeBooks.Iq3Xxs, row => (ulong)row), 4, 32, hasEvenSigns: true),
+                WeightType.IQ3_S => Book(x, Array.ConvertAll(CodeBooks.Iq3S, row => (ulong)row), 4, 32, hasEvenSigns: false),
                 _ => throw new ArgumentOutOfRangeException(nameof(type)),
             };
             rounded.CopyTo(result, start);
@@ -65,6 +70,42 @@ internal static class PlainRounding
         double[] scales = Groups(x, size, part => store(part.Max(Math.Abs) / 12));
         return Rounded(x, size, group => scales[group], _ => 0, s_e2m1);
     }
+
+    // Rows of a book under multipliers 1, 3 … 31; where eight signs must be even, the smallest value takes the wrong one.
+    private static double[] Book(double[] x, ulong[] book, int width, int size, bool hasEvenSigns)
+    {
+        double[][] rows = Array.ConvertAll(book, row => Enumerable.Range(0, width).Select(value => (double)(row >> 8 * value & 255)).ToArray());
+        double[] scales = Groups(x, size, part => part.Max(Math.Abs) / rows.Max(row => row.Max()));
+        double block = scales.Max() / 31;
+        var result = new double[x.Length];
+        for (int start = 0; start < x.Length; start += 8)
+        {
+            double[] signs = Array.ConvertAll(x[start..(start + 8)], value => value < 0 ? -1.0 : 1.0);
+            if (hasEvenSigns && signs.Count(sign => sign < 0) % 2 != 0)
+                signs[Enumerable.Range(0, 8).MinBy(index => Math.Abs(x[start + index]))] *= -1;
+            double scale = (2 * Math.Round(Math.Max(scales[start / size] / block - 1, 0) / 2) + 1) * block;
+            for (int run = start; run < start + 8; run += width)
+            {
+                double[] row = rows[0];
+                double least = double.PositiveInfinity;
+                foreach (double[] candidate in rows)
+                {
+                    double error = 0;
+                    for (int index = 0; index < width; index++)
+                        error += Square(signs[run - start + index] * candidate[index] * scale - x[run + index]);
+                    if (error < least)
+                        (least, row) = (error, candidate);
+                }
+
+                for (int index = 0; index < width; index++)
+                    result[run + index] = signs[run - start + index] * row[index] * scale;
+            }
+        }
+
+        return result;
+    }
+
+    private static double Square(double value) => value * value;
 
     // Half scales of NVFP4: 4 bits of significand, down to 2^-10.
     private static double NearestE4M3(double scale)

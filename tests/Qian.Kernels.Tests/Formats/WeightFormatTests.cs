@@ -62,14 +62,13 @@ public class WeightFormatTests
     }
 
     [Fact]
-    public void Exactly_the_code_book_types_are_only_read()
+    public void Exactly_the_types_below_two_bits_are_only_read()
     {
         foreach (WeightType type in Enum.GetValues<WeightType>())
         {
-            string name = type.ToString();
-            bool hasCodeBook = name.StartsWith("IQ", StringComparison.Ordinal) && !name.StartsWith("IQ4", StringComparison.Ordinal);
-            Assert.Equal(!hasCodeBook, WeightFormat.CanEncode(type));
-            if (hasCodeBook)
+            bool isOnlyRead = type is WeightType.IQ1_S or WeightType.IQ1_M;
+            Assert.Equal(!isOnlyRead, WeightFormat.CanEncode(type));
+            if (isOnlyRead)
                 Assert.Throws<ArgumentException>(() => WeightFormat.Encode(type, [], []));
         }
     }

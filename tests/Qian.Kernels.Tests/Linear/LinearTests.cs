@@ -101,7 +101,8 @@ public sealed class LinearTests : IDisposable
         (WeightType Type, int[] Halves)[] types =
             [
                 (WeightType.Q2_K, [80, 82]), (WeightType.Q3_K, [108]), (WeightType.Q4_K, [0, 2]), (WeightType.Q5_K, [0, 2]), (WeightType.Q6_K, [208]), (WeightType.Q8_0, [0]),
-                (WeightType.Q4_0, [0]), (WeightType.IQ4_NL, [0]), (WeightType.IQ4_XS, [0]),
+                (WeightType.Q4_0, [0]), (WeightType.IQ4_NL, [0]), (WeightType.IQ4_XS, [0]), (WeightType.IQ1_S, [0]),
+                (WeightType.IQ2_XXS, [0]), (WeightType.IQ2_XS, [0]), (WeightType.IQ2_S, [0]), (WeightType.IQ3_XXS, [0]), (WeightType.IQ3_S, [0]),
             ];
         foreach ((WeightType type, int[] halves) in types)
         {

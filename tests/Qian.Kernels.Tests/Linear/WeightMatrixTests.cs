@@ -53,39 +53,6 @@ public sealed class WeightMatrixTests : IDisposable
     }
 
     [Fact]
-    public void MappedFileIsReadWindowByWindow()
-    {
-        string path = Path.GetTempFileName();
-        try
-        {
-            const int Rows = 4000, Columns = 2048;
-            using NativeBuffer bytes = LinearSamples.Weights(WeightType.Q8_0, 40, Columns, 3);
-            using (FileStream stream = File.Create(path))
-            {
-                stream.Write(new byte[100]); // an offset that is no page border
-                for (int i = 0; i < Rows; i += 40)
-                    stream.Write(bytes.Span<byte>(0, (int)bytes.Bytes));
-            }
-
-            using MappedFile file = MappedFile.Open(path);
-            using WeightMatrix weight = WeightMatrix.Create(
-                WeightType.Q8_0, Rows, Columns, file.View(100, file.Length - 100), WeightStorage.Packed, _team, releaseSource: true);
-            var expected = new float[Columns];
-            var actual = new float[Columns];
-            for (int row = 0; row < Rows; row += 13)
-            {
-                WeightFormat.Decode(WeightType.Q8_0, bytes.Span<byte>(row % 40 * (bytes.Bytes / 40), (int)(bytes.Bytes / 40)), expected);
-                weight.DecodeRow(row, actual);
-                Assert.Equal(expected, actual);
-            }
-        }
-        finally
-        {
-            File.Delete(path);
-        }
-    }
-
-    [Fact]
     public void RowsAreEncodedAtLoadTime()
     {
         const int Rows = 21, Columns = 256;

@@ -22,6 +22,9 @@ public sealed class ConversionTests : IDisposable
         [WeightType.IQ4_NL] = 0.081,
         [WeightType.IQ4_XS] = 0.0813,
         [WeightType.MXFP4] = 0.1223,
+        [WeightType.IQ3_S] = 0.142,
+        [WeightType.IQ3_XXS] = 0.193,
+        [WeightType.IQ2_S] = 0.264,
     };
 
     private readonly TestFolder _folder = new();
@@ -44,6 +47,11 @@ public sealed class ConversionTests : IDisposable
     [InlineData("Q2_K")]
     [InlineData("IQ4_XS")]
     [InlineData("IQ4_NL")]
+    [InlineData("IQ3_M")]
+    [InlineData("IQ3_S")]
+    [InlineData("IQ3_XS")]
+    [InlineData("IQ3_XXS")]
+    [InlineData("IQ2_M")]
     [InlineData("MXFP4")]
     public void EveryMixHoldsTheModelWithinItsTypesError(string mix)
     {
@@ -214,6 +222,18 @@ public sealed class ConversionTests : IDisposable
     }
 
     [Fact]
+    public void AFastConversionIsOfTheSameTypesAndSomewhatLessExact()
+    {
+        string input = SynthModels.Write(_folder, "hf/"), searched = _folder.File("a.gguf"), fast = _folder.File("b.gguf");
+        ConversionResult first = SynthModels.Convert(SynthModels.Request(input, searched, "Q4_K_M"));
+        ConversionResult second = SynthModels.Convert(SynthModels.Request(input, fast, "Q4_K_M") with { Fast = true });
+        Assert.Equal(first.FileBytes, second.FileBytes);
+        float[] wanted = SynthModels.Values(input)["FfnUp 0 0"];
+        double error = RelativeError(wanted, SynthModels.Values(searched)["FfnUp 0 0"]);
+        Assert.InRange(RelativeError(wanted, SynthModels.Values(fast)["FfnUp 0 0"]), 1.01 * error, 1.2 * error);
+    }
+
+    [Fact]
     public void RulesWinOverTheMixAndTheFirstThatMatchesCounts()
     {
         string input = SynthModels.Write(_folder, "hf/"), output = _folder.File("m.gguf");
@@ -232,7 +252,8 @@ public sealed class ConversionTests : IDisposable
     [Theory]
     [InlineData("ffn_down", "REGEX=TYPE")]
     [InlineData("ffn_down=Q9", "'Q9'")]
-    [InlineData("ffn_down=IQ2_XS", "read, not written")]
+    [InlineData("ffn_down=IQ1_M", "read, not written")]
+    [InlineData("ffn_down=IQ2_XS", "--calibrate")]
     [InlineData("ffn_(=Q8_0", "ffn_(")]
     [InlineData("ffn_dwon=Q8_0", "blk.0.ffn_down.weight")]
     [InlineData("attn_norm=Q8_0", "no matrix")]
@@ -253,7 +274,9 @@ public sealed class ConversionTests : IDisposable
     }
 
     [Theory]
-    [InlineData("IQ3_S", "m.gguf", "read, not written")]
+    [InlineData("IQ1_S", "m.gguf", "read, not written")]
+    [InlineData("IQ2_XXS", "m.gguf", "--calibrate")]
+    [InlineData("IQ2_S", "m.gguf", "--importance")]
     [InlineData("NVFP4", "m.gguf", "read, not written")]
     [InlineData("Q8_0", "folder/", "BF16")]
     [InlineData("Q8_0", "hf/", "is the input")]

@@ -222,6 +222,32 @@ public sealed class ImportanceTests : IDisposable
         Assert.Equal((1, 3), (file.Integer("quantize.imatrix.entries_count", 0, 10), file.Integer("quantize.imatrix.chunks_count", 0, 10)));
     }
 
+    // Mixes that are refused without a matrix are written with one; what it does not know is said. Errors count less than half where they matter.
+    [Theory]
+    [InlineData("IQ2_XXS")]
+    [InlineData("IQ2_XS")]
+    [InlineData("IQ2_S")]
+    public void TwoBitMixesTakeAMatrix(string name)
+    {
+        string input = SynthModels.Write(_folder, "hf/", withMtp: false), output = _folder.File("m.gguf");
+        var importance = new ImportanceMatrix { SourcePath = "i.gguf", ChunkCount = 1 };
+        float[] sums = [.. Enumerable.Range(0, 256).Select(i => i % 16 == 5 ? 1000f : 1f)];
+        importance.Add(new ImportanceEntry("blk.0.ffn_up.weight", sums, [1]));
+        ConversionRequest request = SynthModels.Request(input, output, name);
+        Assert.Throws<BadRequestException>(() => ModelConversion.Prepare(request));
+        ModelConversion.Prepare(request with { ImportanceFollows = true }).Dispose();
+        using (ModelConversion conversion = ModelConversion.Prepare(request with { Importance = importance }))
+        {
+            Assert.Contains(conversion.Notes, note => note.Contains("two-bit types", StringComparison.Ordinal));
+            conversion.Write(null, default);
+        }
+
+        using GgufFile file = GgufFile.Open(output);
+        Assert.Equal(QuantMix.Find(name).Default, file.Find("blk.0.ffn_up.weight")!.Type);
+        float[] wanted = SynthModels.Values(input)["FfnUp 0 0"], found = SynthModels.Values(output)["FfnUp 0 0"];
+        Assert.InRange(WeightedError(wanted, found, sums), 0, 0.5 * WeightedError(wanted, found, [.. Enumerable.Repeat(sums.Average(), 256)]));
+    }
+
     [Theory]
     [InlineData("IQ4_XS", WeightType.Q5_K, WeightType.IQ4_XS)]
     [InlineData("IQ4_NL", WeightType.Q5_K, WeightType.IQ4_NL)]

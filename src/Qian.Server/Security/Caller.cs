@@ -1,0 +1,21 @@
+using Microsoft.AspNetCore.Http;
+
+namespace Qian.Server.Security;
+
+// What a key opens: asking the model, or changing the server.
+[Flags]
+internal enum KeyScopes
+{
+    None = 0,
+    Infer = 1,
+    Admin = 2,
+}
+
+// Who a request comes from, once the doorkeeper has looked: the name of the key, never the key.
+internal sealed record Caller(string Name, KeyScopes Scopes)
+{
+    // Where no keys are needed.
+    public static Caller Anyone { get; } = new("", KeyScopes.Infer);
+
+    public static Caller Of(HttpContext context) => context.Features.Get<Caller>() ?? Anyone;
+}

@@ -1,0 +1,154 @@
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using Qian.Inference;
+using Qian.Inference.Measurement;
+using Qian.Kernels;
+
+namespace Qian.Weights;
+
+// What a plan needs to know of a machine: memory, how fast it reads, how fast it multiplies, and which share of either an engine
+// gets. Measured here with the ceilings that the benchmark uses, or stated: by a preset of machines.json, or a file of that form.
+internal sealed record Machine
+{
+    // What passes of this engine reached of the measured ceilings (SPEED.md): reading in decode; products in prefill, where the
+    // emitted kernels are bound by their conversions and the others are not.
+    private const double MeasuredReadShare = 0.92, EmittedProductShare = 0.5, ProductShareOfOthers = 0.7;
+
+    private const long MeterBytes = 2L << 30;
+    private const int Samples = 3;
+    private const long LongestFile = 1 << 20;
+
+    private static readonly JsonSerializerOptions s_options = new()
+    {
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+        UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
+        RespectNullableAnnotations = true,
+        RespectRequiredConstructorParameters = true,
+    };
+
+    private static readonly Lazy<IReadOnlyList<Machine>> s_presets = new(ReadPresets);
+
+    public required string Name { get; init; }
+
+    public required string Title { get; init; }
+
+    // cpu, gpu, unified, or this machine.
+    public required string Kind { get; init; }
+
+    // For a model.
+    public required long UsableBytes { get; init; }
+
+    public required double ReadGigabytesPerSecond { get; init; }
+
+    public required double ReadShare { get; init; }
+
+    // 8-bit multiply-accumulates; null where unknown.
+    public double? ProductGmacsPerSecond { get; init; }
+
+    public double ProductShare { get; init; } = 0.4;
+
+    // Where the figures come from.
+    public required string Source { get; init; }
+
+    public static IReadOnlyList<Machine> Presets => s_presets.Value;
+
+    // "auto" measures this machine for a second or two; else a preset's name, or a file. `usableBytes`: what the engine may take here.
+    public static Machine Find(string name, int threadCount, long usableBytes)
+    {
+        if (name.Equals("auto", StringComparison.OrdinalIgnoreCase))
+            return Measure(threadCount, usableBytes);
+        foreach (Machine preset in Presets)
+        {
+            if (preset.Name.Equals(name, StringComparison.OrdinalIgnoreCase))
+                return preset;
+        }
+
+        if (!File.Exists(name))
+            throw new BadRequestException($"--machine {name}: no such file or preset; presets are {string.Join(", ", Presets.Select(preset => preset.Name))}, or auto for this machine");
+        if (new FileInfo(name).Length > LongestFile)
+            throw new BadRequestException($"--machine {name}: longer than {LongestFile} bytes; this is not such a file");
+        return Read(JsonText(File.ReadAllBytes(name), name), name);
+    }
+
+    private static Machine Measure(int threadCount, long usableBytes)
+    {
+        using var team = new ThreadTeam(threadCount);
+        using var meter = new CeilingMeter(team, Math.Min(MeterBytes, usableBytes), quick: false);
+        for (int i = 1; i < Samples; i++)
+            meter.Sample();
+        BenchCeilings ceilings = meter.Medians;
+        return new Machine
+        {
+            Name = "auto",
+            Title = $"this machine, {threadCount} threads",
+            Kind = "this",
+            UsableBytes = usableBytes,
+            ReadGigabytesPerSecond = ceilings.ReadGigabytesPerSecond,
+            ReadShare = MeasuredReadShare,
+            ProductGmacsPerSecond = ceilings.Int8GmacsPerSecond,
+            ProductShare = ceilings.Int8Form.StartsWith("vpdpbusd", StringComparison.Ordinal) ? EmittedProductShare : ProductShareOfOthers,
+            Source = $"measured now; products by {ceilings.Int8Form}",
+        };
+    }
+
+    private static List<Machine> ReadPresets()
+    {
+        using Stream stream = typeof(Machine).Assembly.GetManifestResourceStream("machines.json")!;
+        using JsonDocument document = JsonDocument.Parse(stream);
+        return [.. document.RootElement.GetProperty("machines").EnumerateArray().Select(entry => Read(entry, "machines.json"))];
+    }
+
+    private static JsonElement JsonText(byte[] bytes, string path)
+    {
+        try
+        {
+            using JsonDocument document = JsonDocument.Parse(bytes, new JsonDocumentOptions { MaxDepth = 8 });
+            return document.RootElement.Clone();
+        }
+        catch (JsonException error)
+        {
+            throw new BadRequestException($"--machine {path}: {error.Message}", error);
+        }
+    }
+
+    private static Machine Read(JsonElement element, string path)
+    {
+        Stated stated;
+        try
+        {
+            stated = element.Deserialize<Stated>(s_options) ?? throw new JsonException("expected an object, found null");
+        }
+        catch (JsonException error)
+        {
+            throw new BadRequestException($"--machine {path}: {error.Message} (expected name, title, kind, memory_gib, usable_share, read_gb_per_s, read_share, source, and perhaps int8_tops and product_share)", error);
+        }
+
+        Require(stated.MemoryGib is > 0 and < 1 << 20, "memory_gib");
+        Require(stated.UsableShare is > 0 and <= 1, "usable_share");
+        Require(stated.ReadGbPerS is > 0 and < 1e6, "read_gb_per_s");
+        Require(stated.ReadShare is > 0 and <= 1, "read_share");
+        Require(stated.Int8Tops is null or (> 0 and < 1e7), "int8_tops");
+        Require(stated.ProductShare is > 0 and <= 1, "product_share");
+        return new Machine
+        {
+            Name = stated.Name,
+            Title = stated.Title,
+            Kind = stated.Kind,
+            UsableBytes = (long)(stated.MemoryGib * stated.UsableShare * (1L << 30)),
+            ReadGigabytesPerSecond = stated.ReadGbPerS,
+            ReadShare = stated.ReadShare,
+            ProductGmacsPerSecond = stated.Int8Tops * 500,
+            ProductShare = stated.ProductShare,
+            Source = stated.Source,
+        };
+
+        void Require(bool holds, string key)
+        {
+            if (!holds)
+                throw new BadRequestException($"--machine {path}: {key} is out of range");
+        }
+    }
+
+    // An entry of the file.
+    private sealed record Stated(string Name, string Title, string Kind, double MemoryGib, double UsableShare, double ReadGbPerS, double ReadShare, string Source, double? Int8Tops = null, double ProductShare = 0.4);
+}
