@@ -25,7 +25,7 @@ internal static class ChatVerb
     public static Command Create()
     {
         var command = new Command("chat", "Talk with the model in the terminal");
-        var model = new ModelOptions(command, withAdapter: true);
+        var model = new ModelOptions(command, withAdapter: true, withPrefixes: true);
         var sampling = new SamplingFlags(command);
         var system = new Option<string?>("--system") { Description = "System message", HelpName = "TEXT" };
         var noThink = new Option<bool>("--no-think") { Description = "Answer at once, without thinking" };
@@ -153,6 +153,8 @@ internal static class ChatVerb
                     Terminal.Note("\n(stopped at the token limit; --max-tokens raises it)");
                 else if (delta.Finish == FinishReason.ContextFull)
                     Terminal.Note("\n(the context is full; /clear starts anew)");
+                else if (delta.Finish == FinishReason.Loop)
+                    Terminal.Note("\n(stopped: it repeated itself)");
             }
 
             Console.WriteLine();

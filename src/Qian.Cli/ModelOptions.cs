@@ -18,8 +18,19 @@ internal sealed class ModelOptions
 
     private readonly Option<string?> _adapter = new("--adapter") { Description = "LoRA adapter to run with: a PEFT folder or a .gguf adapter", HelpName = "PATH" };
 
-    public ModelOptions(Command command, bool withAdapter = false)
+    private readonly Option<string?> _prefixCache = new("--prefix-cache") { Description = "Memory for states of prompts that may come again: a size such as 4G or 512M, or off (default: half of what is free, at most 8G)", HelpName = "SIZE" };
+    private readonly Option<string?> _prefixDir = new("--prefix-dir") { Description = "Folder in which such states outlive the program; it holds what was said, so keep it private", HelpName = "DIR" };
+    private readonly Option<string?> _prefixDirSize = new("--prefix-dir-size") { Description = "Most that the folder may take for one model (default: 32G)", HelpName = "SIZE" };
+
+    public ModelOptions(Command command, bool withAdapter = false, bool withPrefixes = false)
     {
+        if (withPrefixes)
+        {
+            command.Add(_prefixCache);
+            command.Add(_prefixDir);
+            command.Add(_prefixDirSize);
+        }
+
         _kv.AcceptOnlyFromAmong(StringComparer.OrdinalIgnoreCase, "f16", "bf16", "f32", "q8_0");
         foreach (Option option in (Option[])[_model, _threads, _context, _kv, _exact, _loadAs, _packedCache, _yarn])
             command.Add(option);
@@ -46,6 +57,11 @@ internal sealed class ModelOptions
             options = options with { LoadAs = type };
         }
 
+        if (parsed.GetValue(_prefixCache) is { } cache)
+            options = options with { PrefixCacheBytes = cache.Equals("off", StringComparison.OrdinalIgnoreCase) ? 0 : ByteSize.Parse(cache, _prefixCache.Name) };
+        options = options with { PrefixDirectory = parsed.GetValue(_prefixDir) };
+        if (parsed.GetValue(_prefixDirSize) is { } size)
+            options = options with { PrefixDirectoryBytes = ByteSize.Parse(size, _prefixDirSize.Name) };
         Check(options);
         if (parsed.GetValue(_yarn) is { } factor)
         {

@@ -74,6 +74,8 @@ internal sealed class RunReport(long start, bool isJson)
             Terminal.Note("\n(stopped at the token limit; --max-tokens raises it)");
         else if (finish == FinishReason.ContextFull)
             Terminal.Note("\n(the context is full; --context raises it)");
+        else if (finish == FinishReason.Loop)
+            Terminal.Note("\n(stopped: it repeated itself)");
     }
 
     // Also after an interruption: what follows starts on a line of its own.

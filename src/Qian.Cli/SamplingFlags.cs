@@ -21,9 +21,11 @@ internal sealed class SamplingFlags
 
     private readonly Option<string> _draft = new("--draft") { HelpName = "auto|off|N", Description = "Guess tokens ahead and verify them together: N per pass, or as many as pay; changes the speed, never the tokens", DefaultValueFactory = _ => "auto" };
 
+    private readonly Option<bool> _noLoopGuard = new("--no-loop-guard") { Description = "Let a reply repeat itself as long as it likes" };
+
     public SamplingFlags(Command command)
     {
-        foreach (Option option in (Option[])[_maxTokens, _temperature, _topK, _topP, _minP, _presence, _frequency, _repetition, _seed, _stop, _thinkingBudget, _draft])
+        foreach (Option option in (Option[])[_maxTokens, _temperature, _topK, _topP, _minP, _presence, _frequency, _repetition, _seed, _stop, _thinkingBudget, _draft, _noLoopGuard])
             command.Add(option);
     }
 
@@ -43,6 +45,7 @@ internal sealed class SamplingFlags
             StopStrings = parsed.GetValue(_stop) is { Length: > 0 } stops ? stops : null,
             ThinkingBudget = parsed.GetValue(_thinkingBudget),
             DraftTokens = DraftTokens(parsed.GetValue(_draft)!),
+            LoopGuard = parsed.GetValue(_noLoopGuard) ? false : null,
         };
         try
         {

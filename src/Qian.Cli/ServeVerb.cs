@@ -12,7 +12,7 @@ internal static class ServeVerb
     public static Command Create()
     {
         var command = new Command("serve", "Serve a model over HTTP, as OpenAI's and Anthropic's APIs do");
-        var model = new ModelOptions(command);
+        var model = new ModelOptions(command, withPrefixes: true);
         var host = new Option<string>("--host") { Description = "IP address to listen on; a public one needs a key", DefaultValueFactory = _ => s_defaults.Host, HelpName = "ADDRESS" };
         var port = new Option<int>("--port") { Description = "Port; 0 takes a free one", DefaultValueFactory = _ => s_defaults.Port, HelpName = "N" };
         var key = new Option<string[]>("--key") { Description = "API key that clients must send (may be given several times; other users of this machine can see it, so prefer a file)", HelpName = "KEY" };
@@ -56,6 +56,7 @@ internal static class ServeVerb
                 MaxOutputTokens = parsed.GetValue(maxTokens),
                 MaxBodyBytes = parsed.GetValue(maxBody),
                 DrainLimit = TimeSpan.FromSeconds(parsed.GetValue(drain)),
+                PrefixLog = Console.Error,
             };
             // Before minutes of loading.
             Check(options);

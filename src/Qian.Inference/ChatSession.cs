@@ -1,5 +1,4 @@
 using System.Runtime.CompilerServices;
-using System.Text;
 using Qian.Inference.Chat;
 using Qian.Inference.Chat.Output;
 using Qian.Inference.Text;
@@ -8,18 +7,14 @@ namespace Qian.Inference;
 
 /// <summary>
 /// A conversation over one <see cref="Session"/>. Each turn renders the checkpoint's template and computes only what is new:
-/// where the rendered text continues what the state already stands for, nothing is read twice. The state holds the very
-/// tokens that the model produced, not a re-encoding of them. One reply at a time.
+/// where the prompt continues what the state stands for, or what the engine's prefix store holds, nothing is read twice. Replies
+/// stay the very tokens that the model produced, not a re-encoding of them. One reply at a time.
 /// </summary>
 public sealed class ChatSession : IDisposable
 {
-    private const string TurnEnd = "<|im_end|>";
-    private const string ThinkingEnd = "\n</think>\n\n";
-
     private readonly Engine _engine;
     private Session _session;
     private readonly List<Message> _messages;
-    private string _covered = "";   // rendered text that the session's tokens stand for
 
     /// <summary>A conversation, empty or continuing <paramref name="messages"/> (without its system message, which is a setting).</summary>
     public ChatSession(Engine engine, ChatSettings? settings = null, IReadOnlyList<Message>? messages = null)
@@ -39,9 +34,6 @@ public sealed class ChatSession : IDisposable
 
     // For whoever shows how far a long prompt has been read.
     internal (int Computed, int Total) Progress => (_session.ComputedCount, _session.TokenCount);
-
-    // Text that the state stands for; what a new prompt shares with it costs nothing.
-    internal string CoveredText => _covered;
 
     // What the state was computed with.
     internal Adapter? StateAdapter => _session.Adapter;
@@ -83,7 +75,14 @@ public sealed class ChatSession : IDisposable
     public void Dispose() => _session.Dispose();
 
     // The text that a conversation of these messages becomes, ready for the model to go on.
-    internal string Render(IReadOnlyList<Message> messages) => PromptEncoder.Join(RenderSegments(messages, generationPrompt: true));
+    internal string Render(IReadOnlyList<Message> messages) => Encode(messages).Text;
+
+    // Tokens that a conversation of these messages would not have to compute, because this one's state stands for them.
+    internal int SharedCount(IReadOnlyList<Message> messages)
+    {
+        int shared = SharedWith(Encode(messages).Tokens);
+        return shared >= _session.ComputedCount ? _session.ComputedCount : 0;
+    }
 
     // The conversation becomes `messages`, and its reply joins it. What is refused leaves the conversation as it was.
     private async IAsyncEnumerable<ChatDelta> ReplyTo(Message[] messages, SamplingOptions? options, [EnumeratorCancellation] CancellationToken cancellationToken)
@@ -115,31 +114,28 @@ public sealed class ChatSession : IDisposable
         // Whatever can be refused is refused before the state is touched: it may stand for a long conversation.
         options?.Validate();
         options = (options ?? new SamplingOptions()) with { Constraint = ToolUse.Constrain(Settings, options?.Constraint) };
-        IReadOnlyList<PromptSegment> prompt = RenderSegments(_messages, generationPrompt: true);
-        string promptText = PromptEncoder.Join(prompt);
-        bool isSameAdapter = _session.Adapter == Settings.Adapter;
-        bool continues = isSameAdapter && _covered.Length > 0 && promptText.StartsWith(_covered, StringComparison.Ordinal);
-        bool thinks = promptText.TrimEnd().EndsWith("<think>", StringComparison.Ordinal);
-        _engine.NewConstraint(options, thinks);
-        List<int> added = PromptEncoder.Encode(_engine.Tokenizer, continues ? PromptEncoder.After(prompt, _covered.Length) : prompt);
-        if (!isSameAdapter)
+        EncodedPrompt prompt = Encode(_messages);
+        if (prompt.Tokens.Length > _engine.ContextLength)
+            throw new BadRequestException($"the context holds {_engine.ContextLength} tokens: the conversation has become {prompt.Tokens.Length}. Shorten it, or load the model with a longer context.");
+        _engine.NewConstraint(options, prompt.Thinks);
+        if (_session.Adapter != Settings.Adapter)
         {
             Session other = _engine.NewSession(Settings.Adapter);
             _session.Dispose();
             _session = other;
         }
 
-        if (!continues)
+        int shared = SharedWith(prompt.Tokens);
+        if (!_session.TryTruncate(shared))
         {
             _session.Clear();
-            _covered = "";
+            shared = 0;
         }
 
-        int cachedCount = _session.ComputedCount;
-        _session.Append([.. added]);
-        _covered = "";
+        _session.Append(prompt.Tokens.AsSpan(shared));
         int promptCount = _session.TokenCount;
 
+        bool thinks = prompt.Thinks;
         var parser = new AssistantOutputParser(Settings.Tools, thinks);
         var reply = new ReplyBuilder(parser);
         FinishReason? finish = null;
@@ -154,83 +150,56 @@ public sealed class ChatSession : IDisposable
         finally
         {
             if (finish is null && cancellationToken.IsCancellationRequested)
-                KeepCancelled(reply, promptText, promptCount);
+                KeepCancelled(reply, promptCount, thinks);
         }
 
-        bool isCut = finish != FinishReason.Stop;
-        ChatDelta last = reply.End(isCut);
-        _messages.Add(reply.Message());
-        Cover(reply, promptText, promptCount, isCut);
-        yield return last with { Finish = finish, Usage = new ChatUsage(promptCount, cachedCount, reply.TokenCount, reply.ReasoningTokenCount, reply.DraftedCount, reply.AcceptedCount) };
+        ChatDelta last = Join(reply, promptCount, thinks, finish);
+        yield return last with
+        {
+            Finish = finish,
+            Usage = new ChatUsage(promptCount, _session.CachedCount, reply.TokenCount, reply.ReasoningTokenCount, reply.DraftedCount, reply.AcceptedCount, _session.PrefixUse),
+        };
     }
 
-    // Somebody has read what came until then, and the next message may speak of it. When nothing came, the state stands for the
-    // prompt (as far as it was read), which RetryAsync continues.
-    private void KeepCancelled(ReplyBuilder reply, string promptText, int promptCount)
+    // Somebody has read what came until then, and the next message may speak of it.
+    private void KeepCancelled(ReplyBuilder reply, int promptCount, bool thinks)
     {
         if (reply.TokenCount > 0)
-        {
-            reply.End(isCut: true);
-            _messages.Add(reply.Message());
-            Cover(reply, promptText, promptCount, isCut: true);
-        }
-        else if (_session.TokenCount == promptCount)
-        {
-            _covered = promptText;
-        }
+            Join(reply, promptCount, thinks, finish: null);
     }
 
-    // After a reply the state stands for the conversation as the template will render it next time: after a whole reply up to
-    // the end of the assistant's turn, after a cut one up to where it was cut, so that the turn's end is still to be read.
-    // A reply that a stop string ended stands for nothing that will come again: the string is in the state, not in the message.
-    private void Cover(ReplyBuilder reply, string promptText, int promptCount, bool isCut)
+    // The reply joins the conversation, and the engine remembers the tokens that it was made of.
+    private ChatDelta Join(ReplyBuilder reply, int promptCount, bool thinks, FinishReason? finish)
     {
+        bool isThinking = reply.IsThinking;
+        ChatDelta last = reply.End(isCut: finish != FinishReason.Stop);
+        Message message = reply.Message();
+        _messages.Add(message);
         // A consumer that left early has not seen every token.
-        if (_session.TokenCount != promptCount + reply.TokenCount)
-            return;
-        string turn = PromptEncoder.Join(RenderSegments(_messages, generationPrompt: false)).TrimEnd('\n');
-        // The template may have changed earlier turns (dropped their thinking): then the state belongs to another text.
-        int shared = promptText.AsSpan().CommonPrefixLength(turn);
-        int assistantStart = promptText.LastIndexOf("<|im_start|>", StringComparison.Ordinal);
-        if (assistantStart < 0 || shared < assistantStart || !turn.EndsWith(TurnEnd, StringComparison.Ordinal))
-            return;
-        if (IsToken(_session.Tokens[^1], TurnEnd))
-            _covered = turn;
-        else if (isCut && !reply.HasCalls)
-            _covered = turn[..^UnwrittenLength(turn, promptText, promptCount)];
+        if (_session.TokenCount == promptCount + reply.TokenCount && reply.IsWhole)
+            _engine.Remember(_session.Tokens, promptCount, reply.TokenCount, message, thinks, isThinking, finish);
+        return last;
     }
 
-    // What the template adds to a cut reply that the model has not written: the turn's end, and where the cut fell into the
-    // thinking also its end. All of the turn when that cannot be told: </think> was written, but nothing after it.
-    private int UnwrittenLength(string turn, string promptText, int promptCount)
+    private int SharedWith(int[] prompt)
     {
-        // A prompt for an answer at once ends behind the thinking already.
-        int thoughtLength = turn.Length - ThinkingEnd.Length - TurnEnd.Length;
-        if (thoughtLength < promptText.Length || !turn.EndsWith(ThinkingEnd + TurnEnd, StringComparison.Ordinal))
-            return TurnEnd.Length;
-        for (int i = promptCount; i < _session.TokenCount; i++)
-        {
-            if (IsToken(_session.Tokens[i], "</think>"))
-                return turn.Length;
-        }
-
-        return turn.Length - thoughtLength;
+        IReadOnlyList<int> tokens = _session.Tokens;
+        int shared = 0, limit = Math.Min(tokens.Count, prompt.Length);
+        while (shared < limit && tokens[shared] == prompt[shared])
+            shared++;
+        return shared;
     }
 
-    private bool IsToken(int id, string name) => _engine.Tokenizer.TryGetId(name, out int named) && id == named;
-
-    private IReadOnlyList<PromptSegment> RenderSegments(IReadOnlyList<Message> messages, bool generationPrompt)
+    private EncodedPrompt Encode(IReadOnlyList<Message> messages)
     {
         List<Message> all = Settings.System is { } system ? [new Message(MessageRole.System, system), .. messages] : [.. messages];
         var options = new ChatTemplateOptions
         {
-            AddGenerationPrompt = generationPrompt,
             EnableThinking = Settings.Think ? null : false,
             PreserveThinking = Settings.PreserveThinking ? true : null,
         };
         if (all.Exists(message => message.Content.Any(part => part.Kind != ContentKind.Text)))
             throw new BadRequestException("A message holds an image or a video; this version reads text only.");
-        ChatTemplate template = _engine.Template;
-        return template.RenderSegments(MessageNormalizer.Normalize(all, template.Summary), Settings.Tools, options);
+        return _engine.EncodeChat(all, Settings.Tools, options);
     }
 }

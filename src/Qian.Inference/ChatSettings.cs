@@ -54,4 +54,5 @@ public readonly record struct ChatDelta(string Text, string Reasoning, IReadOnly
 /// <param name="ReasoningTokens">Of them, thinking.</param>
 /// <param name="DraftedTokens">Guessed ahead and verified, several in a pass.</param>
 /// <param name="AcceptedTokens">Of those, right, and so part of the output.</param>
-public sealed record ChatUsage(int PromptTokens, int CachedTokens, int OutputTokens, int ReasoningTokens, long DraftedTokens = 0, long AcceptedTokens = 0);
+/// <param name="Prefix">Where the prompt left what was known, and why.</param>
+public sealed record ChatUsage(int PromptTokens, int CachedTokens, int OutputTokens, int ReasoningTokens, long DraftedTokens = 0, long AcceptedTokens = 0, PrefixUse? Prefix = null);

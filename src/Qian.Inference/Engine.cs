@@ -19,6 +19,8 @@ public sealed class Engine : IDisposable
 
     private readonly LoadedModel _model;
     private readonly Scheduler _scheduler;
+    private readonly PrefixStore _store;
+    private readonly string? _replyFile;
     private readonly Speculator? _speculator;
     private readonly Tokenizer? _tokenizer;
     private readonly VocabularyMask _vocabulary;
@@ -27,10 +29,14 @@ public sealed class Engine : IDisposable
     private readonly Lazy<ChatTemplate> _template;
     private readonly Lock _adapterLock = new();
     private readonly List<Adapter> _adapters = [];
+    private readonly HashSet<Session> _sessions = [];
     private bool _disposed;
 
     private Engine(LoadedModel model, EngineOptions options, MemoryPlan memory, int contextLength, Tokenizer? tokenizer)
     {
+        PrefixDisk? disk = options.PrefixDirectory is { } folder && memory.PrefixCacheBytes > 0
+            ? new PrefixDisk(folder, options.PrefixDirectoryBytes, PrefixIdentity.OfModel(model, options, model.Checkpoint.ChatTemplate ?? ""))
+            : null;
         _model = model;
         _tokenizer = tokenizer;
         Options = options;
@@ -40,7 +46,15 @@ public sealed class Engine : IDisposable
         _samplingScratch = new SamplingScratch(Config.VocabularySize);
         _constraints = tokenizer is null ? null : new ConstraintShelf(tokenizer, Config.VocabularySize);
         _speculator = options.Speculation == Speculation.Off ? null : new Speculator(model.Network, _vocabulary);
-        _scheduler = new Scheduler(model.Network, Config.VocabularySize, _speculator);
+        _replyFile = disk?.ReplyFile;
+        _store = new PrefixStore(model.Pool, memory.PrefixCacheBytes, disk);
+        if (disk is not null)
+            ReplyFile.Load(disk.ReplyFile, Replies);
+        if (disk is { CanWrite: true })
+            _store.WhenSaved = SaveReplies;
+        int messageStart = tokenizer is not null && tokenizer.TryGetId("<|im_start|>", out int start) ? start : -1;
+        var plan = new KeepPlan(messageStart, memory.SequenceStateBytes, memory.KvBytesPerToken, memory.PrefixCacheBytes);
+        _scheduler = new Scheduler(model.Network, Config.VocabularySize, _store, plan, TryGiveUpIdle, _speculator);
         _template = new Lazy<ChatTemplate>(() => model.Checkpoint.ChatTemplate is { } source ? ChatTemplate.Compile(source) : ChatTemplate.Default);
     }
 
@@ -75,6 +89,14 @@ public sealed class Engine : IDisposable
 
     internal LoadedModel Model => _model;
 
+    internal PrefixStore Prefixes => _store;
+
+    // What the model said, to be recognised when clients send it back.
+    internal ReplyMemory Replies { get; } = new();
+
+    // Times that a request gave up its memory for others and was computed again.
+    internal long SetAsideCount => _scheduler.SetAsideCount;
+
     /// <summary>Loads a model: a <c>.gguf</c> file (or the first of a split set), or a Hugging Face folder.</summary>
     /// <param name="path">File or folder.</param>
     /// <param name="options">How to run it; null for the defaults.</param>
@@ -107,7 +129,16 @@ public sealed class Engine : IDisposable
 
         int maxBlocks = MemoryEstimate.KvBlockBudget(memory, contextLength);
         LoadedModel model = LoadedModel.Load(checkpoint, options, contextLength, maxBlocks, progress, cancellationToken);
-        return new Engine(model, options, memory, contextLength, tokenizer) { EndIds = EndIdsOf(checkpoint, tokenizer) };
+        try
+        {
+            return new Engine(model, options, memory, contextLength, tokenizer) { EndIds = EndIdsOf(checkpoint, tokenizer) };
+        }
+        catch (BadRequestException)
+        {
+            // The folder for prefixes is refused before anything of the engine runs.
+            model.Dispose();
+            throw;
+        }
     }
 
     /// <summary>The adapters that are loaded, oldest first.</summary>
@@ -168,6 +199,8 @@ public sealed class Engine : IDisposable
             return;
         _disposed = true;
         _scheduler.Dispose();
+        _store.WhenSaved?.Invoke();
+        _store.Dispose();
         foreach (Adapter adapter in Adapters)
         {
             adapter.Dispose();
@@ -179,16 +212,19 @@ public sealed class Engine : IDisposable
 
     // Request over the preset of the checkpoint's name over generation_config.json, and everything that stands between
     // logits and tokens.
-    internal Generation NewGeneration(Timeline timeline, SamplingOptions? request, CancellationToken cancellation, SamplingMode? mode = null, bool insideThinking = false)
+    internal Generation NewGeneration(
+        Timeline timeline, SamplingOptions? request, CancellationToken cancellation, SamplingMode? mode = null, bool insideThinking = false, Action<PrefixMatch, int>? whenBegun = null)
     {
         request?.Validate();
         SamplingOptions? preset = mode is { } known ? SamplingPresets.For(Config.Name, known) : null;
         SamplingOptions options = SamplingOptions.Merge(request, preset, _model.Checkpoint.Generation?.Sampling);
         var sampler = new Sampler(options, _vocabulary, ContextLength + 1, _samplingScratch, DryBreakers(options));
         sampler.Begin(timeline.AllTokens);
-        var picker = new TokenPicker(options, sampler, _tokenizer, ThinkingBudgetOf(options, insideThinking), NewConstraint(options, insideThinking), EndIds, ContextLength);
+        LoopGuard? loops = options.LoopGuard == true && options.IgnoreEos != true ? new LoopGuard() : null;
+        ThinkingBudget? thinking = ThinkingBudgetOf(options, insideThinking, loops is not null);
+        var picker = new TokenPicker(options, sampler, _tokenizer, thinking, NewConstraint(options, insideThinking), EndIds, ContextLength);
         DraftSlot? drafts = options.DraftTokens == 0 ? null : _speculator?.NewSlot(options.DraftTokens, ExpectedLength(timeline, options));
-        return new Generation(timeline, cancellation, picker, drafts);
+        return new Generation(timeline, cancellation, picker, drafts) { WhenBegun = whenBegun, Loops = loops, Thinking = thinking };
     }
 
     // Null when no adapter of that name is loaded.
@@ -202,6 +238,55 @@ public sealed class Engine : IDisposable
     {
         lock (_adapterLock)
             _adapters.Remove(adapter);
+        _store.Forget(adapter.Values);
+    }
+
+    // For people: where a prompt left what is known.
+    internal PrefixUse Describe(PrefixMatch match, int cachedCount) => PrefixNote.Of(match, cachedCount, _tokenizer);
+
+    // Before a request: what is on disk of its beginning comes back to memory.
+    internal Task WarmAsync(Timeline timeline, CancellationToken cancellation) => _replyFile is not null && timeline.ComputedCount + 1 < timeline.TotalCount
+        ? _store.LoadAsync(timeline.State.Adapter, [.. timeline.Tokens], timeline.ComputedCount, () => _model.NewSequence(timeline.State.Adapter), cancellation)
+        : Task.CompletedTask;
+
+    internal void Remember(Session session)
+    {
+        lock (_sessions)
+            _sessions.Add(session);
+    }
+
+    internal void Forget(Session session)
+    {
+        lock (_sessions)
+            _sessions.Remove(session);
+    }
+
+    // The session that was idle longest makes room for requests.
+    private bool TryGiveUpIdle()
+    {
+        Session[] sessions;
+        lock (_sessions)
+            sessions = [.. _sessions];
+        return sessions.OrderBy(session => session.LastUsed).Any(session => session.TryGiveUpState());
+    }
+
+    private void SaveReplies()
+    {
+        if (_replyFile is not null)
+            ReplyFile.Save(_replyFile, Replies.All);
+    }
+
+    // The prompt of a conversation, with the replies that the model gave as it gave them.
+    internal EncodedPrompt EncodeChat(IReadOnlyList<Message> messages, IReadOnlyList<ToolDefinition>? tools, ChatTemplateOptions options) =>
+        ConversationEncoder.Encode(Tokenizer, Template, Replies, MessageNormalizer.Normalize(messages, Template.Summary), tools, options);
+
+    // The `replyCount` tokens that a session generated after its first `promptCount` are `message` to clients. What a stop string
+    // ended is not: the string is among the tokens and not in the message.
+    internal void Remember(IReadOnlyList<int> tokens, int promptCount, int replyCount, Message message, bool thinks, bool isThinking, FinishReason? finish)
+    {
+        int[] all = [.. tokens.Take(promptCount + replyCount)];
+        if (finish != FinishReason.Stop || EndIds.Contains(all[^1]))
+            Replies.Add(Tokenizer, all.AsSpan(0, promptCount), all.AsSpan(promptCount), message, thinks, isThinking, EndIds);
     }
 
     internal PromptScorer NewScorer(int alternativeCount) => new(_vocabulary, alternativeCount, _samplingScratch);
@@ -241,12 +326,14 @@ public sealed class Engine : IDisposable
     private int ExpectedLength(Timeline timeline, SamplingOptions options) =>
         (int)Math.Min(ContextLength, timeline.TotalCount + (long)Math.Min(options.MaxTokens ?? UsualReply, UsualReply));
 
-    private ThinkingBudget? ThinkingBudgetOf(SamplingOptions options, bool insideThinking)
+    // Without a budget, thinking may still have to be closed because it circles.
+    private ThinkingBudget? ThinkingBudgetOf(SamplingOptions options, bool insideThinking, bool isGuarded)
     {
-        if (options.ThinkingBudget is not { } budget)
+        if (options.ThinkingBudget is null && !isGuarded)
             return null;
+        int budget = options.ThinkingBudget ?? int.MaxValue;
         if (_tokenizer is null || !_tokenizer.TryGetId("<think>", out int open) || !_tokenizer.TryGetId("</think>", out int close))
-            throw new BadRequestException("A thinking budget was given, but this checkpoint's tokenizer has no <think> and </think> tokens.");
+            return options.ThinkingBudget is null ? null : throw new BadRequestException("A thinking budget was given, but this checkpoint's tokenizer has no <think> and </think> tokens.");
         int[] closing = _tokenizer.Encode(ThinkingBudget.DefaultClosingText, matchAddedTokens: true);
         return new ThinkingBudget(budget, open, close, closing, insideThinking);
     }

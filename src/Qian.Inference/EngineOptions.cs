@@ -58,6 +58,21 @@ public sealed record EngineOptions
     public long? MemoryLimitBytes { get; init; }
 
     /// <summary>
+    /// Bytes that model states may take which are kept so that a prompt is not read twice: after messages, after replies. Null for
+    /// half of what is free beside the model, at most 8 GiB; 0 keeps none. Requests that need the memory get it first.
+    /// </summary>
+    public long? PrefixCacheBytes { get; init; }
+
+    /// <summary>
+    /// Folder in which such states outlive the process, made where there is none; null keeps them in memory only. It holds what was
+    /// said to the model, as model state and tokens: keep it where nobody else can read.
+    /// </summary>
+    public string? PrefixDirectory { get; init; }
+
+    /// <summary>Most bytes of <see cref="PrefixDirectory"/> for one model; the states that were used least recently make room.</summary>
+    public long PrefixDirectoryBytes { get; init; } = 32L << 30;
+
+    /// <summary>
     /// Where to keep the weights as they stand in memory, so that the next start maps them instead of packing them again: <c>on</c> for a file beside the
     /// model, or a file or folder; null for nowhere. It takes about as much disk as the model, is written at the first start, and anew
     /// whenever it is damaged or the model or the options behind it have changed; see <see cref="Engine.LoadNotes"/>.
@@ -70,6 +85,9 @@ public sealed record EngineOptions
         Require(ContextLength is null or (>= 1 and <= 1 << 24), nameof(ContextLength), "1 to 16777216", ContextLength);
         Require(MaxBatchRows is >= 64 and <= 1 << 16 && MaxBatchRows % 64 == 0, nameof(MaxBatchRows), "a multiple of 64 from 64 to 65536", MaxBatchRows);
         Require(MemoryLimitBytes is null or > 0, nameof(MemoryLimitBytes), "more than 0", MemoryLimitBytes);
+        Require(PrefixCacheBytes is null or >= 0, nameof(PrefixCacheBytes), "0 or more", PrefixCacheBytes);
+        Require(PrefixDirectoryBytes >= 0, nameof(PrefixDirectoryBytes), "0 or more", PrefixDirectoryBytes);
+        Require(PrefixDirectory is not "", nameof(PrefixDirectory), "a folder", "nothing");
         Require(PackedCache is null || !string.IsNullOrWhiteSpace(PackedCache), nameof(PackedCache), "'on', a file or a folder", "an empty text");
         Require(Enum.IsDefined(Speculation), nameof(Speculation), "auto, prompt lookup or off", Speculation);
         Require(Enum.IsDefined(KvType), nameof(KvType), "f32, f16, bf16 or q8_0", KvType);

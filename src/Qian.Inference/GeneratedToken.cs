@@ -11,6 +11,9 @@ public enum FinishReason
 
     /// <summary>The context, or the memory for it, is full.</summary>
     ContextFull,
+
+    /// <summary>The reply repeated the same span over and over (<see cref="SamplingOptions.LoopGuard"/>).</summary>
+    Loop,
 }
 
 /// <summary>One sampled token and the text that became certain with it.</summary>

@@ -20,6 +20,12 @@ public sealed record MemoryPlan
     /// <summary>Keys and values of one token.</summary>
     public required long KvBytesPerToken { get; init; }
 
+    /// <summary>
+    /// What states that are kept for prompts to come may take at most (<see cref="EngineOptions.PrefixCacheBytes"/>), their keys and
+    /// values included. It is part of the room for keys and values and makes way for requests that need it.
+    /// </summary>
+    public long PrefixCacheBytes { get; init; }
+
     /// <summary>What the engine may take.</summary>
     public required long AvailableBytes { get; init; }
 

@@ -119,15 +119,17 @@ public sealed class QianChatClient : IChatClient
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
             ChatSession? best = null;
+            int most = 0;
             foreach (ChatSession session in _idle)
             {
                 session.Settings = settings;
-                string covered = session.CoveredText;
-                if (session.StateAdapter == settings.Adapter && covered.Length > (best?.CoveredText.Length ?? 0) && session.Render(conversation).StartsWith(covered, StringComparison.Ordinal))
-                    best = session;
+                if (session.StateAdapter != settings.Adapter || session.SharedCount(conversation) is var shared && shared <= most)
+                    continue;
+                best = session;
+                most = shared;
             }
 
-            if (best is null && _idle.Count > 0 && (_idle.Count >= _keptSessions || _idle[0].CoveredText.Length == 0))
+            if (best is null && _idle.Count > 0 && (_idle.Count >= _keptSessions || _idle[0].Tokens.Count == 0))
                 best = _idle[0];
             if (best is null)
                 return new ChatSession(_engine, settings);
@@ -148,7 +150,7 @@ public sealed class QianChatClient : IChatClient
             }
 
             // A state that nothing can continue is the first to make room, then the least recently used.
-            _idle.Insert(session.CoveredText.Length == 0 ? 0 : _idle.Count, session);
+            _idle.Insert(session.Tokens.Count == 0 ? 0 : _idle.Count, session);
             if (_idle.Count > _keptSessions)
             {
                 _idle[0].Dispose();

@@ -81,6 +81,12 @@ public sealed record SamplingOptions
     /// </summary>
     public int? DraftTokens { get; init; }
 
+    /// <summary>
+    /// Ends a reply that repeats the same span over and over, hundreds of tokens long, with <see cref="FinishReason.Loop"/>; thinking
+    /// that does so is closed instead, and the answer begins. Off where <see cref="IgnoreEos"/> is set. Default true.
+    /// </summary>
+    public bool? LoopGuard { get; init; }
+
     /// <summary>Generate on past the model's end of text. Default false.</summary>
     public bool? IgnoreEos { get; init; }
 
@@ -109,6 +115,7 @@ public sealed record SamplingOptions
         RepetitionPenalty = 1,
         RepetitionWindow = 0,
         IgnoreEos = false,
+        LoopGuard = true,
     };
 
     /// <summary>Lays a request over the checkpoint's preset over generation_config.json over the built-in defaults, field by field.</summary>
@@ -140,6 +147,7 @@ public sealed record SamplingOptions
         Constraint = Constraint ?? lower.Constraint,
         DraftTokens = DraftTokens ?? lower.DraftTokens,
         IgnoreEos = IgnoreEos ?? lower.IgnoreEos,
+        LoopGuard = LoopGuard ?? lower.LoopGuard,
     };
 
     /// <summary>Checks every field that is set.</summary>

@@ -4,23 +4,33 @@ using Qian.Inference.Runtime;
 namespace Qian.Inference;
 
 /// <summary>
-/// One timeline of tokens with its model state. Append text or tokens, then generate; what was computed stays computed.
+/// One timeline of tokens with its model state. Append text or tokens, then generate; what was computed stays computed, unless
+/// running requests need an idle session's memory: then it is computed again, to the same bits, when the session goes on.
 /// One operation at a time: a session is not thread-safe, different sessions of one engine may be used side by side.
 /// </summary>
 public sealed class Session : IDisposable
 {
+    // What _busy may be; Taken: for a moment, by the compute thread.
+    private const int Idle = 0, Used = 1, Taken = 2;
+
     private readonly Engine _engine;
     private readonly Timeline _timeline;
     private int _busy;
+    private int _isUseKnown;
     private volatile bool _disposed;
     private volatile Generation? _running;
+    private volatile Tuple<PrefixMatch, int>? _lastUse;
 
     internal Session(Engine engine, Timeline timeline, Adapter? adapter)
     {
         _engine = engine;
         _timeline = timeline;
         Adapter = adapter;
+        engine.Remember(this);
     }
+
+    // Milliseconds on the system's clock.
+    internal long LastUsed { get; private set; } = Environment.TickCount64;
 
     /// <summary>What its tokens are computed with beside the model's weights, forks included; null for the model as it is.</summary>
     public Adapter? Adapter { get; }
@@ -33,6 +43,15 @@ public sealed class Session : IDisposable
 
     /// <summary>Tokens whose state has been computed; the rest is computed when generation starts.</summary>
     public int ComputedCount => _timeline.ComputedCount;
+
+    /// <summary>
+    /// What of the tokens was known when the last computing of appended ones began: from this session before, or from the engine's
+    /// prefix store (<see cref="EngineOptions.PrefixCacheBytes"/>). Known once the first token came.
+    /// </summary>
+    public PrefixUse PrefixUse => _lastUse is { } use ? _engine.Describe(use.Item1, use.Item2) : PrefixUse.Nothing;
+
+    // Its count alone.
+    internal int CachedCount => _lastUse?.Item2 ?? 0;
 
     /// <summary>Appends token ids.</summary>
     /// <exception cref="BadRequestException">An id is not in the vocabulary, or the context would overflow.</exception>
@@ -64,7 +83,7 @@ public sealed class Session : IDisposable
     {
         if (ComputedCount == TokenCount)
             return;
-        await foreach (GeneratedToken _ in Run(new Generation(_timeline, cancellationToken), CancellationToken.None).ConfigureAwait(false))
+        await foreach (GeneratedToken _ in Run(new Generation(_timeline, cancellationToken) { WhenBegun = WhenBegun() }, CancellationToken.None).ConfigureAwait(false))
         {
             // A prefill yields no tokens; the stream ends when it is done.
         }
@@ -75,7 +94,7 @@ public sealed class Session : IDisposable
     internal async Task<IReadOnlyList<GeneratedToken>> ScoreAsync(int alternativeCount, CancellationToken cancellationToken)
     {
         PromptScorer scorer = _engine.NewScorer(alternativeCount);
-        await foreach (GeneratedToken _ in Run(new Generation(_timeline, cancellationToken) { Scorer = scorer }, CancellationToken.None).ConfigureAwait(false))
+        await foreach (GeneratedToken _ in Run(new Generation(_timeline, cancellationToken) { Scorer = scorer, WhenBegun = WhenBegun() }, CancellationToken.None).ConfigureAwait(false))
         {
             // As in PrefillAsync.
         }
@@ -88,11 +107,11 @@ public sealed class Session : IDisposable
     /// <param name="cancellationToken">Stops within one step; what was generated so far stays in the session.</param>
     /// <exception cref="BadRequestException">An option is out of range, nothing was appended, or the session's adapter was unloaded.</exception>
     public IAsyncEnumerable<GeneratedToken> GenerateAsync(SamplingOptions? options = null, CancellationToken cancellationToken = default) =>
-        Run(_engine.NewGeneration(_timeline, options, cancellationToken), CancellationToken.None);
+        Run(_engine.NewGeneration(_timeline, options, cancellationToken, whenBegun: WhenBegun()), CancellationToken.None);
 
     // As a turn of a conversation: with the preset of its mode, and the thinking counted from the start when the prompt opened it.
     internal IAsyncEnumerable<GeneratedToken> GenerateAsync(SamplingOptions? options, SamplingMode mode, bool insideThinking, CancellationToken cancellationToken) =>
-        Run(_engine.NewGeneration(_timeline, options, cancellationToken, mode, insideThinking), CancellationToken.None);
+        Run(_engine.NewGeneration(_timeline, options, cancellationToken, mode, insideThinking, WhenBegun()), CancellationToken.None);
 
     /// <summary>An independent continuation of the same text: keys and values are shared, the recurrent state is copied.</summary>
     /// <exception cref="BadRequestException">The session's adapter was unloaded.</exception>
@@ -108,6 +127,17 @@ public sealed class Session : IDisposable
         {
             Exclusive(false);
         }
+    }
+
+    // Keeps the first `count` tokens and their state; false, and nothing is changed, when more than these are computed already.
+    internal bool TryTruncate(int count)
+    {
+        Exclusive(true);
+        bool fits = count >= ComputedCount;
+        if (fits)
+            _timeline.Truncate(count);
+        Exclusive(false);
+        return fits;
     }
 
     /// <summary>Forgets everything.</summary>
@@ -126,17 +156,28 @@ public sealed class Session : IDisposable
         FreeIfIdle();
     }
 
+    // Null where nothing was appended since the last time: then it is still the same prompt.
+    private Action<PrefixMatch, int>? WhenBegun() => ComputedCount == TokenCount && TokenCount > 0 ? null : (match, cached) =>
+    {
+        // Set aside and begun again: that is no use of the prompt.
+        if (Interlocked.Exchange(ref _isUseKnown, 1) == 0)
+            _lastUse = Tuple.Create(match, cached);
+    };
+
     private async IAsyncEnumerable<GeneratedToken> Run(Generation generation, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         Adapter?.RequireLoaded();
         Exclusive(true);
         _running = generation;
+        _isUseKnown = 0;
         if (_disposed)
             generation.Cancel();
         bool submitted = false;
         using CancellationTokenRegistration registration = cancellationToken.UnsafeRegister(static g => ((Generation)g!).Cancel(), generation);
         try
         {
+            if (generation.Scorer is null && !generation.IsCancelled)
+                await _engine.WarmAsync(_timeline, CancellationToken.None).ConfigureAwait(false);
             _engine.Submit(generation);
             submitted = true;
             await foreach (GeneratedToken token in generation.Output.Reader.ReadAllAsync(CancellationToken.None).ConfigureAwait(false))
@@ -152,17 +193,38 @@ public sealed class Session : IDisposable
         }
     }
 
+    // Drops the state for those that need its memory; the tokens stay, and are computed again when the session goes on. False when
+    // it is in use or has none.
+    internal bool TryGiveUpState()
+    {
+        if (Interlocked.CompareExchange(ref _busy, Taken, Idle) != Idle)
+            return false;
+        bool had = !_disposed && _timeline.State.BlockCount > 0;
+        if (had)
+            _timeline.State.Reset();
+        Interlocked.Exchange(ref _busy, Idle);
+        if (_disposed)
+            FreeIfIdle();
+        return had;
+    }
+
     private void Exclusive(bool enter)
     {
         if (enter)
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
-            if (Interlocked.Exchange(ref _busy, 1) != 0)
-                throw new InvalidOperationException("this session is generating; a session does one thing at a time (Fork it to continue twice)");
+            var spin = new SpinWait();
+            for (int use; (use = Interlocked.CompareExchange(ref _busy, Used, Idle)) != Idle; spin.SpinOnce())
+            {
+                if (use == Used)
+                    throw new InvalidOperationException("this session is generating; a session does one thing at a time (Fork it to continue twice)");
+            }
+
             return;
         }
 
-        Interlocked.Exchange(ref _busy, 0);
+        LastUsed = Environment.TickCount64;
+        Interlocked.Exchange(ref _busy, Idle);
         if (_disposed)
             FreeIfIdle();
     }
@@ -171,7 +233,9 @@ public sealed class Session : IDisposable
     // of that generation. The session stays busy for ever then.
     private void FreeIfIdle()
     {
-        if (Interlocked.Exchange(ref _busy, 1) == 0)
-            _timeline.Dispose();
+        if (Interlocked.Exchange(ref _busy, Used) != Idle)
+            return;
+        _timeline.Dispose();
+        _engine.Forget(this);
     }
 }

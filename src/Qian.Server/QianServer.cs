@@ -83,7 +83,7 @@ public sealed class QianServer : IAsyncDisposable
         WebApplication application = builder.Build();
 
         var metrics = new ServerMetrics();
-        var replies = new ReplySource(engine, options, metrics);
+        var replies = new ReplySource(engine, options, metrics, options.PrefixLog ?? TextWriter.Null);
         var boundary = new RequestBoundary(new Doorkeeper(options, keys), metrics, requestLog);
         application.Use(boundary.RunAsync);
         application.UseRouting();

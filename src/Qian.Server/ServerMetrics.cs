@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Globalization;
 using System.Text;
+using Qian.Inference;
 using Qian.Server.Replies;
 
 namespace Qian.Server;
@@ -13,6 +14,7 @@ internal sealed class ServerMetrics
     private readonly Histogram _queueSeconds = new("qian_queue_seconds", "Time that requests waited for a place");
     private readonly Histogram _firstTokenSeconds = new("qian_time_to_first_token_seconds", "Time from a request's arrival to its first token");
     private readonly Histogram _tokenSeconds = new("qian_time_per_output_token_seconds", "Time between tokens of a reply");
+    private readonly long[] _prefixUses = new long[Enum.GetValues<PrefixMissReason>().Length];
     private long _promptCount;
     private long _cachedCount;
     private long _outputCount;
@@ -26,6 +28,8 @@ internal sealed class ServerMetrics
     public void Queued(TimeSpan time) => _queueSeconds.Add(time.TotalSeconds);
 
     public void Token(TimeSpan time, bool isFirst) => (isFirst ? _firstTokenSeconds : _tokenSeconds).Add(time.TotalSeconds);
+
+    public void PrefixUsed(PrefixMissReason reason) => Interlocked.Increment(ref _prefixUses[(int)reason]);
 
     public void Ended(in ReplyUsage usage)
     {
@@ -49,6 +53,9 @@ internal sealed class ServerMetrics
         Single(page, "qian_cached_tokens_total", "counter", "Tokens of prompts whose state was kept from before", Interlocked.Read(ref _cachedCount));
         Single(page, "qian_output_tokens_total", "counter", "Tokens generated", Interlocked.Read(ref _outputCount));
         Single(page, "qian_reasoning_tokens_total", "counter", "Of them, thinking", Interlocked.Read(ref _reasoningCount));
+        Head(page, "qian_prefix_uses_total", "counter", "Prompts by why they were not known further: none (all but what is new was), off, unknown, diverged, evicted");
+        foreach (PrefixMissReason reason in Enum.GetValues<PrefixMissReason>())
+            page.Append(CultureInfo.InvariantCulture, $"qian_prefix_uses_total{{reason=\"{reason.ToString().ToLowerInvariant()}\"}} {Interlocked.Read(ref _prefixUses[(int)reason])}\n");
         _queueSeconds.Write(page);
         _firstTokenSeconds.Write(page);
         _tokenSeconds.Write(page);

@@ -70,6 +70,12 @@ public sealed record ServerOptions
     /// <summary>How long a stopping server lets its replies come to their end.</summary>
     public TimeSpan DrainLimit { get; init; } = TimeSpan.FromSeconds(30);
 
+    /// <summary>
+    /// Told in a line each of prompts that had to be read although they might have been known: where they differ, and the name of
+    /// the line that changes by itself, if that is why. No other text of messages. Null for nobody; must be safe for many threads.
+    /// </summary>
+    public TextWriter? PrefixLog { get; init; }
+
     // The addresses to bind. Names other than localhost are not resolved: what they stand for may be public.
     internal IPAddress[] Addresses()
     {

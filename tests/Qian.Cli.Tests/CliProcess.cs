@@ -28,7 +28,7 @@ internal sealed class CliProcess : IDisposable
     }
 
     // A reply that only an interruption ends: what was said once is said for ever. In float32, so that every tier says the same.
-    public static string[] Endless { get; } = ["-n", "200000", "--temperature", "0", "--frequency-penalty", "-10", "--exact", "--kv", "f32"];
+    public static string[] Endless { get; } = ["-n", "200000", "--temperature", "0", "--frequency-penalty", "-10", "--no-loop-guard", "--exact", "--kv", "f32"];
 
     public static Task<CliResult> Run(params string[] arguments) => RunWith(null, null, arguments);
 

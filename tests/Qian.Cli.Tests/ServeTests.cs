@@ -1,5 +1,6 @@
 using System.Net;
 using System.Text;
+using System.Text.Json;
 using Qian.Inference.Tests;
 
 namespace Qian.Cli.Tests;
@@ -106,7 +107,43 @@ public sealed class ServeTests(TinyModel model) : IClassFixture<TinyModel>
         Assert.Equal(0, (await process.End()).ExitCode);
     }
 
+    // Killed without a word, then stopped as it should be: either way the next process goes on from what was read.
+    [Fact]
+    public async Task ARestartedServerGoesOnFromItsFolder()
+    {
+        string folder = Path.Combine(model.Folder, "prefixes");
+        string[] options = ["--prefix-dir", folder, "--prefix-cache", "64M", "--prefix-dir-size", "256M", "-t", "1"];
+        var messages = new List<object> { new { role = "user", content = string.Concat(Enumerable.Repeat("A long story. ", 100)) } };
+        int known = 0;
+        for (int turn = 0; turn < 3; turn++)
+        {
+            using CliProcess process = Start(options);
+            Uri address = await AddressOf(process);
+            string body = JsonSerializer.Serialize(new { messages, max_tokens = 8, temperature = 0, chat_template_kwargs = new { enable_thinking = false, preserve_thinking = true } });
+            using HttpResponseMessage response = await s_client.PostAsync(new Uri(address, "/v1/chat/completions"), new StringContent(body, Encoding.UTF8, "application/json"));
+            using JsonDocument reply = JsonDocument.Parse(await response.Content.ReadAsStringAsync());
+            JsonElement usage = reply.RootElement.GetProperty("usage");
+            Assert.Equal(known, usage.GetProperty("prompt_tokens_details").GetProperty("cached_tokens").GetInt32());
+            known = usage.GetProperty("prompt_tokens").GetInt32() + usage.GetProperty("completion_tokens").GetInt32() - 1;
+            messages.Add(new { role = "assistant", content = reply.RootElement.GetProperty("choices")[0].GetProperty("message").GetProperty("content").GetString() });
+            messages.Add(new { role = "user", content = "Go on." });
+            if (turn == 0)
+            {
+                // What is kept is written a little later, what was said last.
+                for (int i = 0; i < 2000 && !Directory.EnumerateFiles(folder, "replies", SearchOption.AllDirectories).Any(); i++)
+                    await Task.Delay(20);
+                await process.Kill();
+                continue;
+            }
+
+            process.Interrupt();
+            Assert.Equal(0, (await process.End()).ExitCode);
+        }
+    }
+
     [Theory]
+    [InlineData("--prefix-cache: expected a size", "--prefix-cache", "many")]
+    [InlineData("--prefix-dir-size: expected a size", "--prefix-dir-size", "-1G")]
     [InlineData("--host: 0.0.0.0 can be reached", "--host", "0.0.0.0")]
     [InlineData("--host: expected an IP address", "--host", "example.com")]
     [InlineData("--parallel: expected 1 to 256", "--parallel", "0")]

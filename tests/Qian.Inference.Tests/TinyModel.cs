@@ -19,7 +19,9 @@ public sealed class TinyModel : IDisposable
 
     public string Folder => _folder;
 
-    public Engine Load(EngineOptions? options = null) => Engine.Load(Path, (options ?? new EngineOptions()) with { ContextLength = options?.ContextLength ?? 2048 });
+    // Without a prefix store unless one is asked for, so that what is compared was computed.
+    public Engine Load(EngineOptions? options = null) =>
+        Engine.Load(Path, (options ?? new EngineOptions()) with { ContextLength = options?.ContextLength ?? 2048, PrefixCacheBytes = options?.PrefixCacheBytes ?? 0 });
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 }

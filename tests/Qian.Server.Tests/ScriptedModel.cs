@@ -64,7 +64,11 @@ public sealed class ScriptedModel : IDisposable
 
     public string Path { get; }
 
-    public Engine Load(int contextLength = 2048) => Engine.Load(Path, new EngineOptions { ContextLength = contextLength, ThreadCount = 1 });
+    // Without a prefix store unless one is asked for: a request asked twice is computed twice.
+    public Engine Load(int contextLength = 2048) => Load(new EngineOptions { ContextLength = contextLength });
+
+    public Engine Load(EngineOptions options) =>
+        Engine.Load(Path, options with { ContextLength = options.ContextLength ?? 2048, ThreadCount = 1, PrefixCacheBytes = options.PrefixCacheBytes ?? 0 });
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 

@@ -25,6 +25,11 @@ internal sealed class ReplyBuilder
     // Whether the model began a call, whole or not.
     public bool HasCalls => _parser.Output.ToolCalls.Count > 0;
 
+    // Whether all of what came is in the message: no call broke off.
+    public bool IsWhole => _parser.Output.ToolCalls.All(call => call.IsComplete);
+
+    public bool IsThinking => _parser.IsReasoning;
+
     public ChatDelta Add(GeneratedToken token)
     {
         TokenCount++;

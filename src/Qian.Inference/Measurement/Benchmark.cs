@@ -161,7 +161,7 @@ internal sealed partial class Benchmark : IDisposable
         return MemoryEstimate.ChooseContext(plan, config, options with { ContextLength = (int)Math.Clamp(plan.LargestContext, Math.Min(WarmUpRows, longest), longest) });
     }
 
-    private static int BlocksFor(int tokenCount) => (tokenCount + Network.DeltaChunk - 1) / Network.DeltaChunk + 1;
+    private static int BlocksFor(int tokenCount) => (tokenCount + Network.BlockTokens - 1) / Network.BlockTokens + 1;
 
     private void MeasureAll()
     {

@@ -61,6 +61,16 @@ internal sealed class ForwardBatch
         HasEmbeddingRows = false;
     }
 
+    // Text tokens continuing `sequence`, whose recurrent part is copied to `capture` as it is after `captureRows` of them.
+    public void Add(SequenceState sequence, ReadOnlySpan<int> tokenIds, SequenceState capture, int captureRows)
+    {
+        if (captureRows <= 0 || captureRows >= tokenIds.Length)
+            throw new ArgumentOutOfRangeException(nameof(captureRows), captureRows, $"inside of a run of {tokenIds.Length} rows");
+        Add(sequence, tokenIds);
+        ref Segment segment = ref _segments[SegmentCount - 1];
+        segment = segment with { Capture = capture, CaptureRows = captureRows };
+    }
+
     // Text tokens continuing `sequence`; returns the first row. Position of each = token index + the sequence's delta.
     public int Add(SequenceState sequence, ReadOnlySpan<int> tokenIds)
     {
@@ -127,7 +137,8 @@ internal sealed class ForwardBatch
 }
 
 // Rows FirstRow … of the batch are tokens FirstToken … of Sequence. TrialRow: where a trial's inputs are kept, -1 for rows that count.
-internal readonly record struct Segment(SequenceState Sequence, int FirstRow, int RowCount, int FirstToken, int TrialRow = -1)
+// Capture: takes a copy of the recurrent part after CaptureRows rows.
+internal readonly record struct Segment(SequenceState Sequence, int FirstRow, int RowCount, int FirstToken, int TrialRow = -1, SequenceState? Capture = null, int CaptureRows = 0)
 {
     public bool IsTrial => TrialRow >= 0;
 }

@@ -11,6 +11,7 @@ internal sealed class KvPool : IDisposable
     private readonly Stack<KvBlock> _free = new();
     private readonly Dictionary<KvBlock, int> _references = [];
     private readonly int _maxBlocks;
+    private long _lentBytes;
     private bool _disposed;
 
     public KvPool(KvShape shape, KvType type, int maxBlocks)
@@ -18,6 +19,7 @@ internal sealed class KvPool : IDisposable
         Shape = shape;
         Type = type;
         _maxBlocks = maxBlocks;
+        BlockBytes = shape.BlockBytes(type);
     }
 
     public KvShape Shape { get; }
@@ -25,9 +27,41 @@ internal sealed class KvPool : IDisposable
     public KvType Type { get; }
 
     // Blocks in use by sequences.
-    public int UsedCount => _references.Count;
+    public int UsedCount
+    {
+        get
+        {
+            lock (_lock)
+                return _references.Count;
+        }
+    }
+
+    // Blocks that may still be rented.
+    public int FreeCount
+    {
+        get
+        {
+            lock (_lock)
+                return Math.Max(0, Limit - _references.Count);
+        }
+    }
 
     public int MaxBlocks => _maxBlocks;
+
+    public long BlockBytes { get; }
+
+    private int Limit => _maxBlocks - (int)((_lentBytes + BlockBytes - 1) / BlockBytes);
+
+    // Bytes of the budget that go to something other than blocks, or come back when negative: copies of recurrent states.
+    public void Lend(long bytes)
+    {
+        lock (_lock)
+        {
+            _lentBytes += bytes;
+            while (_references.Count + _free.Count > Limit && _free.TryPop(out KvBlock? block))
+                block.Dispose();
+        }
+    }
 
     // A block with one reference, or null when the budget is spent.
     public KvBlock? TryRent()
@@ -36,7 +70,7 @@ internal sealed class KvPool : IDisposable
         {
             if (!_free.TryPop(out KvBlock? block))
             {
-                if (_references.Count >= _maxBlocks)
+                if (_references.Count >= Limit)
                     return null;
                 block = new KvBlock(Shape, Type);
             }
@@ -64,7 +98,7 @@ internal sealed class KvPool : IDisposable
             }
 
             _references.Remove(block);
-            if (_disposed)
+            if (_disposed || _references.Count + _free.Count >= Limit)
                 block.Dispose();
             else
                 _free.Push(block);

@@ -32,6 +32,8 @@ internal sealed class LoadedModel : IDisposable
 
     public ThreadTeam Team { get; }
 
+    public StateShape StateShape => _stateShape;
+
     public long StoredWeightBytes => _weights.StoredBytes;
 
     // What the user should hear about the loading.

@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 using Qian.Inference.Formats;
 using Qian.Kernels;
 
@@ -67,6 +69,17 @@ internal sealed class LowRankAdapter : IDisposable
         int index = _places[Place(layerIndex, role)];
         factors = index > 0 ? _factors[index - 1] : default;
         return index > 0;
+    }
+
+    // What tells this adapter from any other: its factors and where they belong.
+    public void AddContent(IncrementalHash hash)
+    {
+        hash.AppendData(MemoryMarshal.AsBytes(_places.AsSpan()));
+        for (int i = 0; i < TargetCount; i++)
+        {
+            hash.AppendData(MemoryMarshal.AsBytes(_factors[i].Down.Span));
+            hash.AppendData(MemoryMarshal.AsBytes(_factors[i].Up.Span));
+        }
     }
 
     // False when everybody has let go already.

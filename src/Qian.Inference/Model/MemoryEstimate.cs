@@ -24,7 +24,7 @@ internal static class MemoryEstimate
         var scratch = new ScratchSizes(config, options.MaxBatchRows, mtp);
         StateShape state = StateShape.Of(config, range, MtpTailRows(options, mtp));
         long passFloats = scratch.TotalFloats + TrialInputs.Floats(config, state.LinearLayerCount, TrialRows(options)) + (long)Network.LogitRows * config.VocabularySize;
-        return new MemoryPlan
+        var plan = new MemoryPlan
         {
             OwnedWeightBytes = owned,
             MappedWeightBytes = mapped,
@@ -33,7 +33,12 @@ internal static class MemoryEstimate
             KvBytesPerToken = kv.BlockBytes(options.KvType) / kv.BlockTokens,
             AvailableBytes = options.MemoryLimitBytes ?? AvailableMemory(),
         };
+        // Half of what is left beside the model, unless somebody knows better: the machine is not ours alone.
+        long room = Math.Max(0, plan.AvailableBytes - plan.FixedBytes(1));
+        return plan with { PrefixCacheBytes = Math.Min(room, options.PrefixCacheBytes ?? Math.Min(room / 2, MostPrefixBytes)) };
     }
+
+    private const long MostPrefixBytes = 8L << 30;
 
     // Rows that a pass may try before they are certain: two runs of the longest kind, or eight sequences with three drafts each.
     public static int TrialRows(EngineOptions options) => options.Speculation == Speculation.Off ? 0 : 2 * Network.MaxTrialRun;
@@ -41,15 +46,14 @@ internal static class MemoryEstimate
     // Hidden rows that a sequence keeps for the MTP layer: a verified run on top of one that has not been taken in yet.
     public static int MtpTailRows(EngineOptions options, bool mtp) => mtp && options.Speculation != Speculation.Off ? 2 * Network.MaxTrialRun : 0;
 
-    // Keys and values of all attention layers of the range, the MTP layer's last. A block is as long as the delta rule's
-    // chunk, so that blocks and checkpoints of the recurrent state share their borders.
+    // Keys and values of all attention layers of the range, the MTP layer's last.
     public static KvShape CacheShape(ModelConfig config, LayerRange range, bool mtp)
     {
         int layers = mtp ? 1 : 0;
         for (int layer = range.First; layer < range.End; layer++)
             layers += config.FullAttentionLayers[layer] ? 1 : 0;
         // A slice of DeltaNet layers alone keeps blocks of one layer that nobody reads: tokens are counted by them.
-        return new KvShape(Math.Max(1, layers), config.KvHeads, config.HeadDim, Network.DeltaChunk);
+        return new KvShape(Math.Max(1, layers), config.KvHeads, config.HeadDim, Network.BlockTokens);
     }
 
     // The context to run with, or a refusal that says what would fit.
@@ -59,10 +63,10 @@ internal static class MemoryEstimate
         int limit = options.ContextLength ?? (int)Math.Min(longest, 1 << 24);
         if (plan.TotalBytes(limit) <= plan.AvailableBytes)
             return limit;
-        long fits = plan.LargestContext / Network.DeltaChunk * Network.DeltaChunk;
+        long fits = plan.LargestContext / Network.BlockTokens * Network.BlockTokens;
         if (options.ContextLength is null && fits >= Math.Min(limit, 4096))
             return (int)Math.Min(limit, fits);
-        string advice = fits >= Network.DeltaChunk
+        string advice = fits >= Network.BlockTokens
             ? $"A context of {fits} tokens fits; a smaller KV type (q8_0) may allow more."
             : "Use a smaller weight type (a Q4_K_M or Q3_K_M file), or a machine with more memory.";
         throw new BadRequestException(
@@ -75,8 +79,8 @@ internal static class MemoryEstimate
     // Blocks of keys and values that all sequences together may hold; at least one full context.
     public static int KvBlockBudget(MemoryPlan plan, int contextLength)
     {
-        long blockBytes = Math.Max(1, plan.KvBytesPerToken * Network.DeltaChunk);
-        long oneContext = (contextLength + Network.DeltaChunk - 1) / Network.DeltaChunk;
+        long blockBytes = Math.Max(1, plan.KvBytesPerToken * Network.BlockTokens);
+        long oneContext = (contextLength + Network.BlockTokens - 1) / Network.BlockTokens;
         long room = Math.Max(0, plan.AvailableBytes - plan.FixedBytes(1)) / blockBytes;
         return (int)Math.Min(int.MaxValue, Math.Max(room, oneContext));
     }

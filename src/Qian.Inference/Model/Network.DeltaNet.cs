@@ -35,7 +35,7 @@ internal sealed partial class Network
             if (segment.IsTrial)
                 TryDeltaRows(segment, stateIndex);
             else
-                DeltaRows(segment, stateIndex, channels, valueHeads, valueWidth);
+                DeltaRows(segment, stateIndex);
         }
 
         Tap?.Invoke("delta_output", layerIndex, FirstRows(s.DeltaRows, rows, valueWidth));
@@ -44,27 +44,32 @@ internal sealed partial class Network
         Project(runs, layerIndex, s.DeltaRows, valueWidth, rows, [new Projection(w.Output, s.MixerOutput, _config.HiddenSize)], [TensorRole.LinearOutput]);
     }
 
-    // Whole chunks, then what is left: the chunked form too unless it is short enough for the step.
-    private void DeltaRows(in Segment segment, int stateIndex, int channels, int valueHeads, int valueWidth)
+    // Token by token, whatever the number of rows: so the state is a function of the tokens alone, and a text that was read is
+    // the text that was written, bit for bit, wherever passes were cut. The chunked form costs two thirds of it, of a
+    // hundredth of a large model's pass (SPEED.md).
+    private void DeltaRows(in Segment segment, int stateIndex, int firstRow, int count)
     {
-        int chunked = segment.RowCount / DeltaChunk * DeltaChunk;
-        if (segment.RowCount - chunked > MaxStepRows)
-            chunked = segment.RowCount;
-        FloatView state = segment.Sequence.Recurrent(stateIndex);
-        for (int part = 0; part < 2; part++)
+        int channels = _config.ConvChannels, valueHeads = _config.LinearValueHeads, valueWidth = valueHeads * _config.LinearValueDim;
+        int first = segment.FirstRow + firstRow;
+        DeltaRule.Step(
+            _scratch.DeltaShape,
+            _scratch.Qkv.Slice((long)first * channels, (long)count * channels),
+            _scratch.Decay.Slice((long)first * valueHeads, (long)count * valueHeads),
+            _scratch.Beta.Slice((long)first * valueHeads, (long)count * valueHeads),
+            segment.Sequence.Recurrent(stateIndex),
+            _scratch.DeltaRows.Slice((long)first * valueWidth, (long)count * valueWidth), count, _team);
+    }
+
+    // With a copy of the state as it is in the middle of the run, where one is wanted.
+    private void DeltaRows(in Segment segment, int stateIndex)
+    {
+        int before = segment.Capture is null ? 0 : segment.CaptureRows;
+        if (before > 0)
         {
-            int first = segment.FirstRow + (part == 0 ? 0 : chunked);
-            int count = part == 0 ? chunked : segment.RowCount - chunked;
-            if (count == 0)
-                continue;
-            FloatView qkv = _scratch.Qkv.Slice((long)first * channels, (long)count * channels);
-            FloatView g = _scratch.Decay.Slice((long)first * valueHeads, (long)count * valueHeads);
-            FloatView beta = _scratch.Beta.Slice((long)first * valueHeads, (long)count * valueHeads);
-            FloatView y = _scratch.DeltaRows.Slice((long)first * valueWidth, (long)count * valueWidth);
-            if (part == 0)
-                DeltaRule.Chunk(_scratch.DeltaShape, qkv, g, beta, state, y, count, _team, _scratch.Delta);
-            else
-                DeltaRule.Step(_scratch.DeltaShape, qkv, g, beta, state, y, count, _team);
+            DeltaRows(segment, stateIndex, 0, before);
+            segment.Capture!.Recurrent(stateIndex).CopyFrom(segment.Sequence.Recurrent(stateIndex));
         }
+
+        DeltaRows(segment, stateIndex, before, segment.RowCount - before);
     }
 }

@@ -9,8 +9,8 @@ namespace Qian.Inference.Model;
 // the cache.
 internal sealed partial class Network
 {
-    // Most rows of one sequence in a trial: as many as the recurrent step takes, which makes verifying equal decoding.
-    public const int MaxTrialRun = MaxStepRows;
+    // Most rows of one sequence in a trial.
+    public const int MaxTrialRun = 16;
 
     // Rows of logits at a time: the head is read once for all of them, and they take a megabyte each.
     public const int LogitRows = 16;
@@ -61,7 +61,16 @@ internal sealed partial class Network
         FloatView raw = RowsOf(_scratch.RawQkv, segment, channels), qkv = RowsOf(_scratch.Qkv, segment, channels);
         if (!segment.IsTrial)
         {
-            ConvSilu.Apply(raw, w.Conv, segment.Sequence.Window(stateIndex), qkv, segment.RowCount, channels, kernel, _team);
+            FloatView window = segment.Sequence.Window(stateIndex);
+            int before = segment.Capture is null ? 0 : segment.CaptureRows;
+            if (before > 0)
+            {
+                ConvSilu.Apply(raw, w.Conv, window, qkv, before, channels, kernel, _team);
+                segment.Capture!.Window(stateIndex).CopyFrom(window);
+            }
+
+            long done = (long)before * channels;
+            ConvSilu.Apply(raw.Slice(done), w.Conv, window, qkv.Slice(done), segment.RowCount - before, channels, kernel, _team);
             return;
         }
 

@@ -11,11 +11,8 @@ namespace Qian.Inference.Model;
 // file format, and never dereferences a buffer. One thread calls it; the team computes.
 internal sealed partial class Network : IDisposable
 {
-    // A run of fewer rows takes the recurrent step, a longer one the chunked form in whole chunks; what is left of the
-    // last chunk takes the step again when it is short. So the arithmetic of a token depends on where its text began
-    // and never on how passes were cut (the caller cuts at multiples of DeltaChunk from the start of an appended text).
-    public const int DeltaChunk = 64;
-    public const int MaxStepRows = 16;
+    // Tokens of a block of keys and values.
+    public const int BlockTokens = 64;
 
     private readonly ModelConfig _config;
     private readonly NetworkWeights _weights;
@@ -177,7 +174,8 @@ internal sealed partial class Network : IDisposable
             if (segment.IsTrial)
                 continue;
             segment.Sequence.TokenCount = segment.FirstToken + segment.RowCount;
-            segment.Sequence.LastHidden.CopyFrom(_scratch.Hidden.Slice((long)(segment.FirstRow + segment.RowCount - 1) * _config.HiddenSize, _config.HiddenSize));
+            segment.Sequence.LastHidden.CopyFrom(HiddenRow(segment.FirstRow + segment.RowCount - 1));
+            segment.Capture?.LastHidden.CopyFrom(HiddenRow(segment.FirstRow + segment.CaptureRows - 1));
         }
     }
 

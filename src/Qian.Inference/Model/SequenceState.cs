@@ -93,14 +93,43 @@ internal sealed class SequenceState : IDisposable
             TokenCount = TokenCount,
             PositionDelta = PositionDelta,
             MtpCount = MtpCount,
-            BlockCount = BlockCount,
-            _blocks = (KvBlock[])_blocks.Clone(),
         };
-        for (int i = 0; i < BlockCount; i++)
-            _pool.Share(_blocks[i]);
+        fork.ShareBlocks(this, BlockCount);
         fork._linear.AllFloats.CopyFrom(_linear.AllFloats);
         return fork;
     }
+
+    // Room for a copy of the recurrent part as it is in the middle of a pass (ForwardBatch.Add); Adopt makes it a whole state.
+    public SequenceState NewCapture() => new(_shape, _pool, Adapter);
+
+    // Keys and values of the first `tokenCount` tokens of the state that the recurrent part was copied from.
+    public void Adopt(SequenceState source, int tokenCount)
+    {
+        TokenCount = tokenCount;
+        PositionDelta = source.PositionDelta;
+        MtpCount = Math.Min(tokenCount, source.MtpCount);
+        ShareBlocks(source, (tokenCount + _pool.Shape.BlockTokens - 1) / _pool.Shape.BlockTokens);
+    }
+
+    // What this sequence was is forgotten; it goes on where `source`, of the same adapter, stands.
+    public void Become(SequenceState source)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        if (source.Adapter != Adapter)
+            throw new ArgumentException("a state belongs to one adapter", nameof(source));
+        ReturnBlocks();
+        ShareBlocks(source, source.BlockCount);
+        _linear.AllFloats.CopyFrom(source._linear.AllFloats);
+        TokenCount = source.TokenCount;
+        PositionDelta = source.PositionDelta;
+        MtpCount = source.MtpCount;
+    }
+
+    // Bytes beside the blocks.
+    public long RecurrentBytes => _linear.Bytes;
+
+    // The recurrent part as it is stored, for writing it to disk and back.
+    public FloatView RecurrentContent => _linear.AllFloats;
 
     // Back to an empty sequence.
     public void Reset()
@@ -120,6 +149,19 @@ internal sealed class SequenceState : IDisposable
         ReturnBlocks();
         _linear.Dispose();
         Adapter?.Release();
+    }
+
+    private void ShareBlocks(SequenceState source, int count)
+    {
+        if (_blocks.Length < count)
+            _blocks = new KvBlock[count];
+        for (int i = 0; i < count; i++)
+        {
+            _blocks[i] = source._blocks[i];
+            _pool.Share(_blocks[i]);
+        }
+
+        BlockCount = count;
     }
 
     private void ReturnBlocks()

@@ -72,10 +72,38 @@ internal sealed class Generation
             drafts.Count = _picker!.CountAllowed(drafts.Tokens.AsSpan(0, drafts.Count));
     }
 
+    // Place in the order of arrival.
+    public long Arrival { get; set; }
+
+    // The store was asked for what is known of the text; again after the state was given up for others.
+    public bool IsBegun { get; set; }
+
+    // Where states are to be kept on the way, rising; those before NextPlace are.
+    public List<KeepPlace> Places { get; set; } = [];
+
+    public int NextPlace { get; set; }
+
+    // Has rows in the pass that is being put together or computed.
+    public bool IsInPass { get; set; }
+
+    // Of the pass: a state in the middle of its run, to be kept.
+    public SequenceState? Capture { get; set; }
+
+    // Told once, when the store was asked for the first time: how the text relates to what is known.
+    public Action<PrefixMatch, int>? WhenBegun { get; init; }
+
+    public Timeline Timeline => _timeline;
+
+    // Ends replies that go round in circles.
+    public LoopGuard? Loops { get; init; }
+
+    public ThinkingBudget? Thinking { get; init; }
+
     // Before the pass: `rowCount` of the pending rows, drafts included, are its run `segmentIndex`.
     public void BeginPass(int segmentIndex, int rowCount, bool isTrial)
     {
         SegmentIndex = segmentIndex;
+        IsInPass = true;
         DecodesInPass = IsDecoding;
         IsTrial = isTrial;
         PickedRows = 0;
@@ -86,6 +114,15 @@ internal sealed class Generation
     public void Step(Span<float> logits)
     {
         GeneratedToken token = _picker!.Pick(logits, _timeline.TotalCount);
+        if (Loops is { } loops && loops.Observe(token.Id) && token.Finish is null)
+        {
+            // A thought that circles is closed, so that there is an answer; an answer that circles has ended.
+            if (Thinking?.CloseNow() == true)
+                loops.Forgive();
+            else
+                token = token with { Finish = FinishReason.Loop };
+        }
+
         _timeline.Append(token.Id);
         PickedRows++;
         IsFinished = token.Finish is not null;

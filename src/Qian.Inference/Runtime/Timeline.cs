@@ -35,6 +35,14 @@ internal sealed class Timeline : IDisposable
 
     public void Append(int tokenId) => _tokens.Add(tokenId);
 
+    // Forgets tokens that are not computed.
+    public void Truncate(int tokenCount)
+    {
+        if (tokenCount < ComputedCount)
+            throw new InvalidOperationException("what was computed cannot be cut");
+        _tokens.RemoveRange(tokenCount, _tokens.Count - tokenCount);
+    }
+
     public Timeline Fork() => new(State.Fork(), [.. _tokens]);
 
     public void Clear()

@@ -39,9 +39,9 @@ internal static class GgufGoldens
 
     private static float[] Logits(string path, int[] ids, bool exact)
     {
-        int rows = (ids.Length + Network.DeltaChunk) / Network.DeltaChunk * Network.DeltaChunk;
+        int rows = (ids.Length + Network.BlockTokens) / Network.BlockTokens * Network.BlockTokens;
         var options = new EngineOptions { ExactArithmetic = exact, KvType = KvType.F32, MaxBatchRows = Math.Max(128, rows) };
-        using LoadedModel model = LoadedModel.Load(Checkpoint.Open(path), options, rows, maxBlocks: rows / Network.DeltaChunk + 1);
+        using LoadedModel model = LoadedModel.Load(Checkpoint.Open(path), options, rows, maxBlocks: rows / Network.BlockTokens + 1);
         using SequenceState sequence = model.NewSequence();
         sequence.TryReserve(ids.Length);
         var batch = new ForwardBatch(model.Network.MaxRows);

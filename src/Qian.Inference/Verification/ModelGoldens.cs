@@ -33,7 +33,7 @@ internal sealed partial class ModelGoldens
         using GoldenTensors inputs = GoldenTensors.Open(Path.Combine(folder, "inputs.safetensors"));
         using GoldenTensors outputs = GoldenTensors.Open(Path.Combine(folder, "outputs.safetensors"));
         int[] prompt = inputs.Ids("input_ids");
-        int maxRows = (prompt.Length + Network.DeltaChunk) / Network.DeltaChunk * Network.DeltaChunk;
+        int maxRows = (prompt.Length + Network.BlockTokens) / Network.BlockTokens * Network.BlockTokens;
         var options = new EngineOptions { ExactArithmetic = true, KvType = KvType.F32, LoadMtp = true, MaxBatchRows = Math.Max(128, maxRows) };
         using LoadedModel model = LoadedModel.Load(Checkpoint.Open(checkpointPath), options, contextLength: maxRows + 128, maxBlocks: 1024);
         var goldens = new ModelGoldens(subject, model, outputs, tolerance);

@@ -45,16 +45,28 @@ internal sealed record ChatRequest
         }
     }
 
+    // The prompt's tokens; replies that came from this engine keep theirs.
+    private EncodedPrompt Encode(Engine engine)
+    {
+        try
+        {
+            return engine.EncodeChat(Messages, Tools, Template);
+        }
+        catch (BadRequestException refusal)
+        {
+            throw RequestFault.Bad("messages", refusal.Message);
+        }
+    }
+
     public ReplyOrder Order(Engine engine)
     {
-        IReadOnlyList<PromptSegment> segments = Render(engine);
-        int[] prompt = [.. PromptEncoder.Encode(engine.Tokenizer, segments)];
-        if (prompt.Length >= engine.ContextLength)
-            throw RequestFault.ContextExceeded("messages", prompt.Length, engine.ContextLength);
-        bool thinks = PromptEncoder.Join(segments).AsSpan().TrimEnd().EndsWith("<think>");
+        EncodedPrompt prompt = Encode(engine);
+        if (prompt.Tokens.Length >= engine.ContextLength)
+            throw RequestFault.ContextExceeded("messages", prompt.Tokens.Length, engine.ContextLength);
+        bool thinks = prompt.Thinks;
         return new ReplyOrder
         {
-            Prompts = [prompt],
+            Prompts = [prompt.Tokens],
             IsChat = true,
             Thinks = thinks,
             Mode = thinks ? SamplingMode.Thinking : SamplingMode.NonThinking,

@@ -1,8 +1,10 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Text;
 using System.Threading.Channels;
 using Qian.Inference;
+using Qian.Inference.Chat;
 using Qian.Inference.Chat.Output;
 using Qian.Inference.Runtime;
 using Qian.Inference.Text;
@@ -27,7 +29,7 @@ internal sealed class ReplyRun : IAsyncDisposable
     private Task<bool>? _waiting;
     private Exception? _failure;
     private Session? _reading;   // the session whose prompt is being read, for progress
-    private int _cachedCount;
+    private readonly ConcurrentBag<SessionLease> _leases = [];
     private int _outputCount;
     private int _reasoningCount;
 
@@ -47,7 +49,7 @@ internal sealed class ReplyRun : IAsyncDisposable
 
     public ReplyOrder Order { get; }
 
-    public ReplyUsage Usage => new(Order.Prompts.Sum(prompt => prompt.Length), Volatile.Read(ref _cachedCount), Volatile.Read(ref _outputCount), Volatile.Read(ref _reasoningCount));
+    public ReplyUsage Usage => new(Order.Prompts.Sum(prompt => prompt.Length), _leases.Sum(lease => lease.CachedCount), Volatile.Read(ref _outputCount), Volatile.Read(ref _reasoningCount));
 
     // How far the prompt has been read; null while the request waits for its place.
     public (int Read, int Total)? Progress => Volatile.Read(ref _reading) is { } session ? (session.ComputedCount, session.TokenCount) : null;
@@ -157,7 +159,7 @@ internal sealed class ReplyRun : IAsyncDisposable
         SessionLease lease = _sessions.Open(Order.Prompts[promptIndex], Order.Adapter);
         try
         {
-            Interlocked.Add(ref _cachedCount, lease.CachedCount);
+            _leases.Add(lease);
             _record.Contents?.Prompt(_engine.Tokenizer.Decode(Order.Prompts[promptIndex]));
             Volatile.Write(ref _reading, lease.Session);
             if (Order.PromptLogProbs is { } topCount)
@@ -226,6 +228,8 @@ internal sealed class ReplyRun : IAsyncDisposable
             ? session.GenerateAsync(sampling, mode, Order.Thinks, cancellation)
             : session.GenerateAsync(sampling, cancellation);
         FinishReason finish = FinishReason.Stop;
+        bool isLeftEarly = false;
+        int seenCount = 0;
         long lastAt = 0;
         await foreach (GeneratedToken token in Guarded(tokens, cancellation).ConfigureAwait(false))
         {
@@ -242,14 +246,33 @@ internal sealed class ReplyRun : IAsyncDisposable
                 Interlocked.Increment(ref _reasoningCount);
             Write(new ReplyPiece(choiceIndex, events) { Token = token, IsAnswer = !thought && !thinks && !EndsTurn(token) });
             finish = token.Finish ?? finish;
+            seenCount++;
             // The model may go on to a second call; who wants one only gets the reply as it stands.
-            if (Order.OneCallOnly && Array.Exists(events, step => step.Kind == OutputEventKind.ToolCallCompleted))
+            isLeftEarly = Order.OneCallOnly && Array.Exists(events, step => step.Kind == OutputEventKind.ToolCallCompleted);
+            if (isLeftEarly)
                 break;
         }
 
+        bool isThinking = parser?.IsReasoning ?? false;
         OutputEvent[] rest = parser is null ? [] : [.. parser.Finish(isCut: finish != FinishReason.Stop)];
+        if (parser is not null)
+            Remember(session, promptCount, seenCount, parser, isThinking, isLeftEarly ? FinishReason.Length : finish);
         _record.Finishes.Enqueue(finish != FinishReason.Stop ? "length" : parser?.Output.ToolCalls.Count > 0 ? "tool_calls" : "stop");
         Write(new ReplyPiece(choiceIndex, rest) { End = EndOf(session, promptCount, finish, parser) });
+    }
+
+    // Clients send the reply back as they understood it; the engine knows it again and continues what it wrote itself.
+    private void Remember(Session session, int promptCount, int seenCount, AssistantOutputParser parser, bool isThinking, FinishReason finish)
+    {
+        AssistantOutput output = parser.Output;
+        if (!output.ToolCalls.All(call => call.IsComplete))
+            return;
+        var message = new Message(MessageRole.Assistant, output.Content)
+        {
+            ReasoningContent = output.Reasoning.Length > 0 ? output.Reasoning : null,
+            ToolCalls = [.. output.ToolCalls.Select(call => new ToolCall("", call.Name, call.Arguments))],
+        };
+        _engine.Remember(session.Tokens, promptCount, seenCount, message, Order.Thinks, isThinking, finish);
     }
 
     // What fails once a generation runs is never the request's fault: its options and tokens were checked before.

@@ -17,12 +17,12 @@ internal sealed class ReplySource
     private readonly SessionSource _sessions;
     private volatile bool _isStopping;
 
-    public ReplySource(Engine engine, ServerOptions options, ServerMetrics metrics)
+    public ReplySource(Engine engine, ServerOptions options, ServerMetrics metrics, TextWriter log)
     {
         _engine = engine;
         _options = options;
         _metrics = metrics;
-        _sessions = new SessionSource(engine);
+        _sessions = new SessionSource(engine, metrics, log);
         Admission = new Admission(options.ParallelCount, options.QueueLimit);
     }
 

@@ -81,7 +81,7 @@ internal sealed record ModelPlan
     {
         long room = machine.UsableBytes - (TotalBytes - KvBytes);
         long perToken = _request.ParallelCount * Math.Max(1, Memory.KvBytesPerToken);
-        return (int)Math.Min(int.MaxValue / 2, Math.Max(0, room) / perToken / Network.DeltaChunk * Network.DeltaChunk);
+        return (int)Math.Min(int.MaxValue / 2, Math.Max(0, room) / perToken / Network.BlockTokens * Network.BlockTokens);
     }
 
     // Tokens per second of all sequences together, each with `depth` tokens before.

@@ -34,7 +34,7 @@ internal sealed class PieceReader : IDisposable
 
     public static PieceReader Load(string path, EngineOptions options, int pieceTokens, CancellationToken cancellation)
     {
-        int rows = (pieceTokens + Network.DeltaChunk - 1) / Network.DeltaChunk * Network.DeltaChunk;
+        int rows = (pieceTokens + Network.BlockTokens - 1) / Network.BlockTokens * Network.BlockTokens;
         Engine engine = Engine.Load(path, options with { ContextLength = rows, MaxBatchRows = rows }, null, cancellation);
         try
         {

@@ -41,10 +41,6 @@ public sealed class ChatSessionTests(TinyModel model) : IClassFixture<TinyModel>
     // The tokens of the last prompt, as text with its control tokens.
     private static string Prompt(Engine engine, ChatSession chat, ChatUsage usage) => engine.Tokenizer.Decode([.. chat.Tokens.Take(usage.PromptTokens)]);
 
-    // Where two ways of reading the same tokens are compared: they cut the text into other runs, which 8-bit activations of a
-    // random model would show.
-    private Engine LoadExact(EngineOptions? options = null) => model.Load((options ?? new EngineOptions()) with { ExactArithmetic = true, KvType = KvType.F32 });
-
     // Greedy continuation of the same tokens in a session that knows nothing else.
     private static async Task<int[]> Fresh(Engine engine, IEnumerable<int> prompt)
     {
@@ -87,7 +83,7 @@ public sealed class ChatSessionTests(TinyModel model) : IClassFixture<TinyModel>
     [InlineData(true, 3)]
     public async Task ASecondTurnComputesOnlyWhatIsNew(bool think, ulong seed)
     {
-        using Engine engine = LoadExact();
+        using Engine engine = model.Load();
         using var chat = new ChatSession(engine, new ChatSettings { Think = think, System = "Be brief." });
         SamplingOptions ending = Ending(engine, seed) with { ThinkingBudget = think ? 5 : null };
         ChatUsage first = (await Collect(chat.SendAsync("What is a delta?", ending)))[^1].Usage!;
@@ -99,20 +95,21 @@ public sealed class ChatSessionTests(TinyModel model) : IClassFixture<TinyModel>
     }
 
     [Fact]
-    public async Task AReplyThatEndsOtherwiseThanTheTemplateWritesIsReadAgain()
+    public async Task AReplyThatEndsOtherwiseThanTheTemplateWritesIsContinuedBeforeItsEnd()
     {
         using Engine engine = model.Load();
         using var chat = new ChatSession(engine, s_answerAtOnce);
         SamplingOptions ending = SamplingOptions.Greedy with { LogitBias = new Dictionary<int, float> { [Id(engine, "<|endoftext|>")] = 100 } };
-        Assert.Equal(FinishReason.Stop, (await Collect(chat.SendAsync("Hello", ending)))[^1].Finish);
-        Assert.Equal(0, (await Collect(chat.SendAsync("More", s_greedy)))[^1].Usage!.CachedTokens);
+        ChatDelta end = (await Collect(chat.SendAsync("Hello", ending)))[^1];
+        Assert.Equal(FinishReason.Stop, end.Finish);
+        Assert.Equal(end.Usage!.PromptTokens, (await Collect(chat.SendAsync("More", s_greedy)))[^1].Usage!.CachedTokens);
         Assert.DoesNotContain(Id(engine, "<|endoftext|>"), chat.Tokens);
     }
 
     [Fact]
     public async Task AChangedMessageIsReadAgain()
     {
-        using Engine engine = LoadExact();
+        using Engine engine = model.Load();
         using var chat = new ChatSession(engine, s_answerAtOnce);
         await Collect(chat.SendAsync("What is a delta?", Ending(engine)));
         Message[] changed = [new Message(MessageRole.User, "What was a delta?"), chat.Messages[1], new Message(MessageRole.User, "Go on.")];
@@ -260,7 +257,7 @@ public sealed class ChatSessionTests(TinyModel model) : IClassFixture<TinyModel>
     [InlineData(true)]
     public async Task AReplyCutByTheLimitIsContinuedWithoutReadingAgain(bool think)
     {
-        using Engine engine = LoadExact();
+        using Engine engine = model.Load();
         using var chat = new ChatSession(engine, new ChatSettings { Think = think });
         List<ChatDelta> cut = await Collect(chat.SendAsync("Hello", s_greedy with { MaxTokens = 9 }));
         Assert.Equal((FinishReason.Length, 9), (cut[^1].Finish, cut[^1].Usage!.OutputTokens));
@@ -277,7 +274,7 @@ public sealed class ChatSessionTests(TinyModel model) : IClassFixture<TinyModel>
     [InlineData(0)]
     public async Task ACancelledReplyLeavesAConversationThatGoesOn(int deltaCount)
     {
-        using Engine engine = LoadExact(s_long);
+        using Engine engine = model.Load(s_long);
         using var chat = new ChatSession(engine, s_answerAtOnce);
         using var cancel = new CancellationTokenSource();
         int count = 0;
@@ -303,7 +300,7 @@ public sealed class ChatSessionTests(TinyModel model) : IClassFixture<TinyModel>
     [Fact]
     public async Task ARetryAfterACancelledPrefillGoesOnFromThere()
     {
-        using Engine engine = LoadExact(new EngineOptions { MaxBatchRows = 64 });
+        using Engine engine = model.Load(new EngineOptions { MaxBatchRows = 64 });
         using var chat = new ChatSession(engine, s_answerAtOnce);
         using var cancel = new CancellationTokenSource();
         string text = string.Concat(Enumerable.Repeat("the quick brown fox ", 60));
@@ -317,7 +314,7 @@ public sealed class ChatSessionTests(TinyModel model) : IClassFixture<TinyModel>
     [Fact]
     public async Task AConsumerThatLeavesEarlyLeavesAConversationThatGoesOn()
     {
-        using Engine engine = LoadExact();
+        using Engine engine = model.Load();
         using var chat = new ChatSession(engine, s_answerAtOnce);
         await foreach (ChatDelta _ in chat.SendAsync("Hello", s_greedy with { MaxTokens = 1000 }))
             break;

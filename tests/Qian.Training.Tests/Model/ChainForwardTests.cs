@@ -97,9 +97,9 @@ public sealed class ChainForwardTests
 
     private static float[] InferenceHidden(string folder, int[] prompt)
     {
-        int rows = (prompt.Length + Network.DeltaChunk) / Network.DeltaChunk * Network.DeltaChunk;
+        int rows = (prompt.Length + Network.BlockTokens) / Network.BlockTokens * Network.BlockTokens;
         var options = new EngineOptions { ExactArithmetic = true, KvType = KvType.F32, MaxBatchRows = Math.Max(128, rows) };
-        using LoadedModel model = LoadedModel.Load(Checkpoint.Open(folder), options, rows, maxBlocks: rows / Network.DeltaChunk + 1);
+        using LoadedModel model = LoadedModel.Load(Checkpoint.Open(folder), options, rows, maxBlocks: rows / Network.BlockTokens + 1);
         using SequenceState sequence = model.NewSequence();
         Assert.True(sequence.TryReserve(prompt.Length));
         var batch = new ForwardBatch(model.Network.MaxRows);

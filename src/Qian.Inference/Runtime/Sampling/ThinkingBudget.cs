@@ -67,6 +67,17 @@ internal sealed class ThinkingBudget
         ForceIfSpent();
     }
 
+    /// <summary>Closes thinking from the next token on, whatever is left of the budget; false outside of thinking.</summary>
+    public bool CloseNow()
+    {
+        if (!_inside)
+            return _forcedIndex >= 0;
+        _inside = false;
+        _forcedIndex = 0;
+        Exhausted = true;
+        return true;
+    }
+
     private void ForceIfSpent()
     {
         if (!_inside || ThinkingCount < _budget)

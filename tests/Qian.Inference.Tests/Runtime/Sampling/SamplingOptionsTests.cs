@@ -128,6 +128,7 @@ public sealed class SamplingOptionsTests
             DraftTokens = 2,
             Constraint = OutputConstraint.JsonObject,
             IgnoreEos = true,
+            LoopGuard = false,
         };
         Assert.All(typeof(SamplingOptions).GetProperties().Where(p => p.GetMethod!.IsPublic && !p.GetMethod.IsStatic), p => Assert.NotNull(p.GetValue(full)));
         Assert.Equal(full, SamplingOptions.Merge(full, SamplingOptions.Greedy));

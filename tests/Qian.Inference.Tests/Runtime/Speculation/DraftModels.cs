@@ -24,7 +24,7 @@ public sealed class DraftModels : IDisposable
     public static SamplingOptions Repetitive { get; } = new() { Temperature = 0, RepetitionPenalty = 0.1f, RepetitionWindow = 8, MaxTokens = 60, IgnoreEos = true };
 
     public Engine Load(bool mtp = true, EngineOptions? options = null) =>
-        Engine.Load(mtp ? WithMtp : WithoutMtp, (options ?? new EngineOptions()) with { ContextLength = options?.ContextLength ?? 2048 });
+        Engine.Load(mtp ? WithMtp : WithoutMtp, (options ?? new EngineOptions()) with { ContextLength = options?.ContextLength ?? 2048, PrefixCacheBytes = options?.PrefixCacheBytes ?? 0 });
 
     public static int[] Prompt(int length, int seed, int below = 256)
     {

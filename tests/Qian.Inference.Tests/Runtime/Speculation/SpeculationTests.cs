@@ -18,6 +18,7 @@ public sealed class SpeculationTests(DraftModels models) : IClassFixture<DraftMo
     public async Task GreedyTokensAndStateAreThoseOfPlainDecoding(bool mtp, int? draftTokens)
     {
         using Engine engine = models.Load(mtp);
+        long acceptedCount = 0;
         foreach (int length in new[] { 1, 2, 17, 90 })
         {
             using var plain = new Timeline(engine.Model.NewSequence());
@@ -30,13 +31,16 @@ public sealed class SpeculationTests(DraftModels models) : IClassFixture<DraftMo
             if (draftTokens is not null)
             {
                 Assert.InRange(tokens[^1].DraftedCount, 10, 2000);
-                Assert.InRange(tokens[^1].AcceptedCount, 5, tokens.Count);
+                Assert.InRange(tokens[^1].AcceptedCount, 1, tokens.Count);
+                acceptedCount += tokens[^1].AcceptedCount;
             }
 
             Assert.Equal(plain.ComputedCount, drafted.ComputedCount);
             Assert.Equal(DraftModels.LinearState(engine, plain.State), DraftModels.LinearState(engine, drafted.State));
             AssertSame(await DraftModels.Generate(engine, plain, s_plain), await DraftModels.Generate(engine, drafted, s_plain with { DraftTokens = draftTokens }));
         }
+
+        Assert.True(draftTokens is null || acceptedCount >= 20, $"{acceptedCount} accepted");
     }
 
     [Fact]
