@@ -82,8 +82,6 @@ public sealed class Engine : IDisposable
 
     internal ChatTemplate Template => _template.Value;
 
-    internal bool HasChatTemplate => _model.Checkpoint.ChatTemplate is not null;
-
     // Ids that end the model's turn.
     internal IReadOnlyCollection<int> EndIds { get; private init; } = [];
 

@@ -34,8 +34,6 @@ internal sealed class LoadedModel : IDisposable
 
     public StateShape StateShape => _stateShape;
 
-    public long StoredWeightBytes => _weights.StoredBytes;
-
     // What the user should hear about the loading.
     public IReadOnlyList<string> LoadNotes { get; private init; } = [];
 

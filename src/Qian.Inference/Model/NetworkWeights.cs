@@ -23,8 +23,6 @@ internal sealed class NetworkWeights : IDisposable
 
     public MtpWeights? Mtp { get; set; }
 
-    public long StoredBytes { get; private set; }
-
     // True when some matrix is of a quantised type, whose inputs are rounded to 8 bits outside exact arithmetic.
     public bool HasQuantized { get; private set; }
 
@@ -41,7 +39,6 @@ internal sealed class NetworkWeights : IDisposable
     public WeightMatrix Own(WeightMatrix matrix)
     {
         _owned.Add(matrix);
-        StoredBytes += matrix.StoredBytes;
         HasQuantized |= WeightFormat.IsQuantized(matrix.Type);
         return matrix;
     }
@@ -50,7 +47,6 @@ internal sealed class NetworkWeights : IDisposable
     {
         NativeBuffer buffer = NativeBuffer.AllocateFloats(values.Length);
         _owned.Add(buffer);
-        StoredBytes += buffer.Bytes;
         FloatView view = buffer.AllFloats;
         values.CopyTo(view.Span);
         return view;

@@ -89,6 +89,6 @@ internal sealed class EventStream : IDisposable
     {
         FlushResult result = await _pipe.FlushAsync(_context.RequestAborted).ConfigureAwait(false);
         if (result.IsCompleted || result.IsCanceled)
-            throw new OperationCanceledException("The client is gone.");
+            throw new ClientGoneException();
     }
 }

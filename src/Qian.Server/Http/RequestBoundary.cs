@@ -29,7 +29,7 @@ internal sealed class RequestBoundary(Doorkeeper doorkeeper, ServerMetrics metri
                     await JsonReply.SendFaultAsync(context, RequestFault.NoSuchPlace(Shorten(context.Request.Method), Shorten(context.Request.Path.Value ?? "/"))).ConfigureAwait(false);
             }
         }
-        catch (Exception) when (context.RequestAborted.IsCancellationRequested)
+        catch (Exception error) when (error is ClientGoneException || context.RequestAborted.IsCancellationRequested)
         {
             record.IsCancelled = true;
         }

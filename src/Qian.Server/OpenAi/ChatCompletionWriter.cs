@@ -94,29 +94,9 @@ internal sealed class ChatCompletionWriter : IReplyWriter
     {
     }
 
-    public ValueTask EndAsync(ReplyUsage usage)
-    {
-        if (_request.StreamsUsage)
-        {
-            Utf8JsonWriter json = _events.Event();
-            json.WriteStartObject();
-            _head.Write(json, "chat.completion.chunk");
-            json.WriteStartArray("choices");
-            json.WriteEndArray();
-            WriteUsage(json, usage);
-            json.WriteEndObject();
-            _events.End();
-        }
+    public ValueTask EndAsync(ReplyUsage usage) => CompletionStream.EndAsync(_events, _head, "chat.completion.chunk", _request.StreamsUsage ? usage : null);
 
-        return _events.SendDoneAsync();
-    }
-
-    public ValueTask FailAsync(RequestFault fault)
-    {
-        Dialects.WriteFault(_events.Event(), Dialect.OpenAi, fault);
-        _events.End();
-        return _events.SendDoneAsync();
-    }
+    public ValueTask FailAsync(RequestFault fault) => CompletionStream.FailAsync(_events, fault);
 
     private static void WriteMessage(Utf8JsonWriter json, ReplyDraft draft)
     {

@@ -80,29 +80,9 @@ internal sealed class CompletionWriter : IReplyWriter
     {
     }
 
-    public ValueTask EndAsync(ReplyUsage usage)
-    {
-        if (_request.StreamsUsage)
-        {
-            Utf8JsonWriter json = _events.Event();
-            json.WriteStartObject();
-            _head.Write(json, "text_completion");
-            json.WriteStartArray("choices");
-            json.WriteEndArray();
-            ChatCompletionWriter.WriteUsage(json, usage);
-            json.WriteEndObject();
-            _events.End();
-        }
+    public ValueTask EndAsync(ReplyUsage usage) => CompletionStream.EndAsync(_events, _head, "text_completion", _request.StreamsUsage ? usage : null);
 
-        return _events.SendDoneAsync();
-    }
-
-    public ValueTask FailAsync(RequestFault fault)
-    {
-        Dialects.WriteFault(_events.Event(), Dialect.OpenAi, fault);
-        _events.End();
-        return _events.SendDoneAsync();
-    }
+    public ValueTask FailAsync(RequestFault fault) => CompletionStream.FailAsync(_events, fault);
 
     private static TokenScore Score(GeneratedToken token) => new(token.Id, token.LogProbability, token.Alternatives ?? []);
 

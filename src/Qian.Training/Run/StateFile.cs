@@ -4,6 +4,7 @@ using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
 using Qian.Inference;
+using Qian.Inference.Formats;
 using Qian.Kernels;
 
 namespace Qian.Training.Run;
@@ -26,28 +27,23 @@ internal static class StateFile
     // Written beside its place, flushed to the disk, then renamed: a state that exists under its name is a whole one.
     public static void Write(string path, StateHeader header, IReadOnlyList<StateTensor> tensors)
     {
-        string part = path + ".part";
-        using (var stream = new FileStream(part, FileMode.Create, FileAccess.Write, FileShare.None, 1 << 16))
-        using (var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256))
+        using var file = new PartialFile(path);
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        var writer = new HashingWriter(file, hash);
+        writer.Write(Magic);
+        writer.Write(Version);
+        writer.WriteText(header.ToJson());
+        writer.Write(tensors.Count);
+        foreach (StateTensor tensor in tensors)
         {
-            var writer = new HashingWriter(stream, hash);
-            writer.Write(Magic);
-            writer.Write(Version);
-            writer.WriteText(header.ToJson());
-            writer.Write(tensors.Count);
-            foreach (StateTensor tensor in tensors)
-            {
-                writer.WriteText(Encoding.UTF8.GetBytes(tensor.Name));
-                writer.Write(tensor.Values.Length);
-                for (long at = 0; at < tensor.Values.Length; at += FloatsAtOnce)
-                    writer.Write(MemoryMarshal.AsBytes<float>(tensor.Values.Slice(at, Math.Min(FloatsAtOnce, tensor.Values.Length - at)).Span));
-            }
-
-            stream.Write(hash.GetHashAndReset());
-            stream.Flush(flushToDisk: true);
+            writer.WriteText(Encoding.UTF8.GetBytes(tensor.Name));
+            writer.Write(tensor.Values.Length);
+            for (long at = 0; at < tensor.Values.Length; at += FloatsAtOnce)
+                writer.Write(MemoryMarshal.AsBytes<float>(tensor.Values.Slice(at, Math.Min(FloatsAtOnce, tensor.Values.Length - at)).Span));
         }
 
-        File.Move(part, path, overwrite: true);
+        file.Write(hash.GetHashAndReset());
+        file.Commit(flushToDisk: true);
     }
 
     // Only the header. Throws BadModelFileException when the file is damaged.
@@ -171,12 +167,12 @@ internal static class StateFile
 
     private static BadRequestException Other(string path, string how) => new($"{path} belongs to another run: {how}. Resume with the model, the adapter settings and the optimiser that wrote it.");
 
-    private sealed class HashingWriter(FileStream stream, IncrementalHash hash)
+    private sealed class HashingWriter(PartialFile file, IncrementalHash hash)
     {
         public void Write(ReadOnlySpan<byte> bytes)
         {
             hash.AppendData(bytes);
-            stream.Write(bytes);
+            file.Write(bytes);
         }
 
         public void Write(int value)

@@ -66,7 +66,8 @@ public sealed class PageChatTests(Chromium browser, ScriptedModel model) : IClas
         Assert.StartsWith("Thought for", await page.Text(".thought summary"), StringComparison.Ordinal);
         Assert.False(await page.Holds("document.querySelector('.thought').open"));
         await page.Click(".thought summary");
-        await page.Until("document.querySelector('.thought').open");
+        // The page fills it once it hears that it is open.
+        await page.Until("document.querySelector('.thought .prose').textContent !== ''");
         Assert.Equal(ScriptedModel.Thought, await page.Text(".thought .prose"));
         Assert.Equal(ScriptedModel.Answer, await page.Text(".message.reply .message-body > .prose"));
         Assert.Equal("add", await page.Text(".call-name"));

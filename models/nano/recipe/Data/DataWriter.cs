@@ -1,6 +1,7 @@
 using System.Buffers;
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using Qian.Inference.Formats;
 
 namespace Qian.Nano;
 
@@ -21,8 +22,7 @@ internal static class DataWriter
         var families = new Dictionary<string, (long Samples, long Written)>();
         long sampleCount = 0;
         long characters = 0;
-        string part = path + ".part";
-        using (var file = new FileStream(part, FileMode.Create, FileAccess.Write, FileShare.None, 1 << 16))
+        using (var file = new PartialFile(path))
         {
             var buffer = new ArrayBufferWriter<byte>(1 << 14);
             using var json = new Utf8JsonWriter(buffer, new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping });
@@ -34,15 +34,16 @@ internal static class DataWriter
                 sample.WriteTo(json);
                 json.Flush();
                 file.Write(buffer.WrittenSpan);
-                file.WriteByte((byte)'\n');
+                file.Write("\n"u8);
                 sampleCount++;
                 characters += sample.TotalLength;
                 (long samples, long written) = families.GetValueOrDefault(sample.Family);
                 families[sample.Family] = (samples + 1, written + sample.WrittenLength);
             }
+
+            file.Commit();
         }
 
-        File.Move(part, path, overwrite: true);
         return new DataSummary(sampleCount, characters, families);
     }
 }

@@ -48,15 +48,6 @@ internal sealed class PrefixDisk : IDisposable
     // Where the replies are remembered.
     public string ReplyFile => Path.Combine(_folder, "replies");
 
-    public long Bytes
-    {
-        get
-        {
-            lock (_lock)
-                return _bytes;
-        }
-    }
-
     // The states that earlier processes left, oldest first, of whatever root. One that is damaged shows when it is loaded.
     public List<(string File, byte[] Root, int[] Tokens)> Scan()
     {

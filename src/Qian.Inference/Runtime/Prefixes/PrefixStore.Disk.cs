@@ -20,9 +20,6 @@ internal sealed partial class PrefixStore
     // States that came from disk.
     public long LoadedCount => Interlocked.Read(ref _loadedCount);
 
-    // Bytes on disk.
-    public long DiskBytes => _disk?.Bytes ?? 0;
-
     // Called with the folder's owner when states were saved: what belongs beside them is saved then too.
     public Action? WhenSaved { get; set; }
 

@@ -33,8 +33,6 @@ internal sealed partial class PrefixStore : IDisposable
 
     public bool IsOn => _budgetBytes > 0;
 
-    public long BudgetBytes => _budgetBytes;
-
     // States in memory and what they take, blocks that sessions share included.
     public (int Count, long Bytes) Size
     {
