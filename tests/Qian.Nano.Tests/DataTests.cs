@@ -79,16 +79,25 @@ public partial class DataTests
             RepairSession session = RepairSession.Draw(dice, i % 4 == 0 ? Split.HeldOut : Split.Training);
             Conversation sample = session.Transcript(dice);
             Assert.True(session.SoundText.Split('\n').Length <= 16 && session.TestsText.Split('\n').Length <= 15, session.SoundText);
-            Turn change = sample.Turns.Single(turn => turn.Call?.Tool is "write_file" or "edit_file");
-            Dictionary<string, string> arguments = change.Call!.Arguments.ToDictionary(argument => argument.Name, argument => argument.Value);
-            string repaired = change.Call.Tool == "write_file" ? arguments["content"] : ReplaceOnce(session.SickText, arguments["old"], arguments["new"]);
-            Assert.Equal(session.SoundText.TrimEnd('\n'), repaired.TrimEnd('\n'));
+            string text = session.SickText;
+            for (int at = 0; at < sample.Turns.Count; at++)
+            {
+                if (sample.Turns[at].Call is not { Tool: "write_file" or "edit_file" } change || sample.Turns[at + 1].Content.StartsWith("error:", StringComparison.Ordinal))
+                    continue;
+                Dictionary<string, string> arguments = change.Arguments.ToDictionary(argument => argument.Name, argument => argument.Value);
+                text = change.Tool == "write_file" ? arguments["content"] + "\n" : ReplaceOnce(text, arguments["old"], arguments["new"]);
+            }
+
+            Assert.Equal(session.SoundText, text);
             Assert.NotEqual(session.SoundText, session.SickText);
             // A failure is seen, corrected, and gone.
             List<string> reports = [.. sample.Turns.Where(turn => turn.Role == "tool" && turn.Content.Contains(" tests ", StringComparison.Ordinal)).Select(turn => turn.Content)];
-            Assert.Equal(2, reports.Count);
+            Assert.True(reports.Count >= 2);
             Assert.Contains("FAIL", reports[0], StringComparison.Ordinal);
-            Assert.EndsWith("tests passed", reports[1], StringComparison.Ordinal);
+            Assert.EndsWith("tests passed", reports[^1], StringComparison.Ordinal);
+            // What went wrong is told by the tools, and only that turn is not learnt.
+            Assert.All(sample.Turns.Index().Where(turn => turn.Item.IsMistake), turn => Assert.True(sample.Turns[turn.Index + 1].Content.StartsWith("error:", StringComparison.Ordinal) || !sample.Turns[turn.Index + 3].Content.EndsWith("passed", StringComparison.Ordinal)));
+            Assert.False(sample.Turns[^1].IsMistake);
         }
     }
 
@@ -105,10 +114,12 @@ public partial class DataTests
         long tokens = 0;
         int longestAnswer = 0;
         int longestSample = 0;
+        int cutCount = 0;
         foreach (Conversation sample in samples)
         {
             Sample encoded = chats.ToSample(ConversationJson.Read(Line(sample)).Conversation!, LossTokens.Assistant, "test")!;
             longestSample = Math.Max(longestSample, encoded.Tokens.Length);
+            cutCount += encoded.Tokens.Length > 1024 ? 1 : 0;
             characters += sample.TotalLength;
             tokens += encoded.Tokens.Length;
             if (sample.Family == "functions")
@@ -116,7 +127,8 @@ public partial class DataTests
         }
 
         Assert.True(longestAnswer <= 120, $"longest answer {longestAnswer} tokens");
-        Assert.True(longestSample <= 1024, $"longest sample {longestSample} tokens");
+        // Training cuts at 1,024 tokens: a few repairs in which something went wrong twice lose their end.
+        Assert.True(longestSample <= 1500 && cutCount <= samples.Length / 100, $"longest sample {longestSample} tokens, {cutCount} above 1,024");
         Assert.InRange((double)characters / tokens, 0.8 * DataWriter.CharactersPerToken, 1.25 * DataWriter.CharactersPerToken);
     }
 
@@ -130,8 +142,8 @@ public partial class DataTests
         Assert.Equal(File.ReadAllBytes(Path.Combine(folder, "a")), File.ReadAllBytes(Path.Combine(folder, "b")));
         Assert.NotEqual(File.ReadAllBytes(Path.Combine(folder, "a")), File.ReadAllBytes(Path.Combine(folder, "c")));
         long all = summary.Families.Values.Sum(family => family.Written);
-        Assert.InRange(summary.Families["functions"].Written / (double)all, 0.57, 0.63);
-        Assert.InRange(summary.Families["tools"].Written / (double)all, 0.18, 0.23);
+        Assert.InRange(summary.Families["functions"].Written / (double)all, 0.49, 0.55);
+        Assert.InRange(summary.Families["tools"].Written / (double)all, 0.24, 0.29);
         Assert.InRange(summary.TokenEstimate, 100_000, 102_000);
         Directory.Delete(folder, recursive: true);
     }

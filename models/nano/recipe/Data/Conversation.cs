@@ -10,6 +10,9 @@ internal sealed record Turn(string Role, string Content)
 
     public Call? Call { get; init; }
 
+    // Something that goes wrong, so that the next turn can mend it: read, not learnt.
+    public bool IsMistake { get; init; }
+
     public static Turn User(string content) => new("user", content);
 
     public static Turn Assistant(string content, string? reasoning = null) => new("assistant", content) { Reasoning = reasoning };
@@ -27,7 +30,7 @@ internal sealed record Conversation(string Family, IReadOnlyList<Turn> Turns, bo
     public IReadOnlyList<(string Kind, string Key)> Traits { get; init; } = [];
 
     // Characters that the assistant writes, tags included: what is learnt.
-    public int WrittenLength => Turns.Where(turn => turn.Role == "assistant").Sum(Length);
+    public int WrittenLength => Turns.Where(turn => turn.Role == "assistant" && !turn.IsMistake).Sum(Length);
 
     // Characters of the whole conversation as the template renders it, roughly.
     public int TotalLength => Turns.Sum(Length) + (Tools?.RenderedLength ?? 0);
@@ -66,6 +69,8 @@ internal sealed record Conversation(string Family, IReadOnlyList<Turn> Turns, bo
         json.WriteString("content", turn.Content);
         if (turn.Reasoning is not null)
             json.WriteString("reasoning_content", turn.Reasoning);
+        if (turn.IsMistake)
+            json.WriteNumber("weight", 0);
         if (turn.Call is { } call)
         {
             json.WriteStartArray("tool_calls");

@@ -3,7 +3,7 @@ namespace Qian.Nano;
 // Which family the next sample comes from: the one furthest behind its share of what the assistant writes, for that is what is learnt.
 internal sealed class Mixture(ulong seed, Split split)
 {
-    private static readonly (string Family, double Share)[] s_shares = [("functions", 0.58), ("tools", 0.19), ("talk", 0.07), ("json", 0.08), ("recall", 0.08)];
+    private static readonly (string Family, double Share)[] s_shares = [("functions", 0.52), ("tools", 0.26), ("talk", 0.06), ("json", 0.09), ("recall", 0.07)];
 
     private readonly long[] _written = new long[s_shares.Length];
     private long _index;

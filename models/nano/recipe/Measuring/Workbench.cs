@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.RegularExpressions;
 using Qian.Inference.Chat;
 
 namespace Qian.Nano;
@@ -19,9 +20,11 @@ internal sealed class Workbench(RepairSession session)
                 return string.Join('\n', _files.Keys.Order(StringComparer.Ordinal));
             case "read_file":
                 return _files.TryGetValue(Argument(call, "path"), out string? text) ? text.TrimEnd('\n') : $"error: no file {Argument(call, "path")}";
-            case "write_file" when call.Name == session.Tools.ChangeTool:
+            case "search_files" when session.Tools.Has(call.Name):
+                return Search(Argument(call, "pattern"));
+            case "write_file" when session.Tools.Has(call.Name):
                 return Write(Argument(call, "path"), Argument(call, "content"));
-            case "edit_file" when call.Name == session.Tools.ChangeTool:
+            case "edit_file" when session.Tools.Has(call.Name):
                 return Edit(Argument(call, "path"), Argument(call, "old"), Argument(call, "new"));
             case "run_tests" or "run_command" when call.Name == session.Tools.RunTool:
                 return null;
@@ -57,6 +60,20 @@ internal sealed class Workbench(RepairSession session)
             return $"error: the text occurs more than once in {path}";
         _files[path] = text[..at] + with + text[(at + old.Length)..];
         return $"edited {path}";
+    }
+
+    private string Search(string pattern)
+    {
+        try
+        {
+            var regex = new Regex(pattern, RegexOptions.NonBacktracking | RegexOptions.CultureInvariant);
+            string hits = RepairSession.Search(_files, regex.IsMatch);
+            return hits.Length == 0 ? "nothing found" : hits;
+        }
+        catch (Exception error) when (error is ArgumentException or NotSupportedException)
+        {
+            return "error: the pattern is not understood";
+        }
     }
 
     private static string Argument(ToolCall call, string name) =>

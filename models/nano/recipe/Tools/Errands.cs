@@ -70,7 +70,7 @@ internal static class Errands
 
     private static (string, string, List<Turn>) Write(Dice dice, Split split, bool thinks, ref ToolBox tools)
     {
-        tools = ToolBox.All[dice.Pick(0, 2)];
+        tools = ToolBox.All[dice.Pick(0, 2, 4)];
         List<string> things = split == Split.Training && dice.Chance(40) ? [.. Enumerable.Range(0, 4).Select(_ => Invented.Word(dice, split)).Distinct()] : [.. s_things];
         dice.Shuffle(things);
         string[] lines = [.. things.Take(dice.Between(2, 4))];

@@ -56,6 +56,50 @@ internal static class PlainPatients
             [new("return", "return -1", "return 0", "it returns 0 instead of -1 when nothing was found", a => (long)Math.Max(0, Array.IndexOf(L(a), N(a, 1)))), new("start", "i = 0", "i = 1", "the loop starts at 1 and skips the first element", a => (long)Array.IndexOf(L(a), N(a, 1), 1), "range(len($0))", "range(1, len($0))")]),
         new("in fahrenheit", s_number, Sort.Int, "return $0 * 9 / 5 + 32;", "return $0 * 9 // 5 + 32", a => N(a, 0) * 9 / 5 + 32, d => [5L * d.Between(0, 20)],
             [new("operator", "+ 32", "- 32", "32 must be added, not subtracted", a => N(a, 0) * 9 / 5 - 32), new("constant", "9 / 5", "5 / 9", "the ratio is 9/5, not 5/9", a => N(a, 0) * 5 / 9 + 32, "9 // 5", "5 // 9")]),
+        new("total price", s_two, Sort.Int, "return $0 * $1;", "return $0 * $1", a => N(a, 0) * N(a, 1), TwoNumbers,
+            [new("operator", "*", "+", "price and count must be multiplied, not added", a => N(a, 0) + N(a, 1)), new("sign", "$0 * $1", "$0 - $1", "price and count must be multiplied, not subtracted", a => N(a, 0) - N(a, 1))]),
+        new("profit", s_two, Sort.Int, "return $0 - $1;", "return $0 - $1", a => N(a, 0) - N(a, 1), TwoNumbers,
+            [new("operator", "-", "+", "the costs must be subtracted, not added", a => N(a, 0) + N(a, 1)), new("swapped", "$0 - $1", "$1 - $0", "the operands are swapped", a => N(a, 1) - N(a, 0))]),
+        new("remaining", s_two, Sort.Int, "return $0 - $1;", "return $0 - $1", a => N(a, 0) - N(a, 1), TwoNumbers,
+            [new("operator", "-", "+", "what is used must be subtracted, not added", a => N(a, 0) + N(a, 1)), new("product", "-", "*", "it multiplies instead of subtracting", a => N(a, 0) * N(a, 1))]),
+        new("added", s_two, Sort.Int, "return $0 + $1;", "return $0 + $1", a => N(a, 0) + N(a, 1), TwoNumbers,
+            [new("operator", "+", "-", "it subtracts instead of adding", a => N(a, 0) - N(a, 1)), new("product", "+", "*", "it multiplies instead of adding", a => N(a, 0) * N(a, 1)), new("argument", "$0 + $1", "$0 + $0", "it adds the first number twice", a => 2 * N(a, 0))]),
+        new("average of two", s_two, Sort.Int, "return ($0 + $1) / 2;", "return ($0 + $1) // 2", a => (N(a, 0) + N(a, 1)) / 2, TwoNumbers,
+            [new("brackets", "($0 + $1)", "$0 + $1", "the brackets around the sum are missing", a => N(a, 0) + N(a, 1) / 2), new("operator", "/ 2", "* 2", "the sum must be divided by 2, not multiplied", a => (N(a, 0) + N(a, 1)) * 2, "// 2", "* 2"), new("constant", "/ 2", "/ 3", "the sum of two numbers is divided by 2, not 3", a => (N(a, 0) + N(a, 1)) / 3)]),
+        new("doubled", s_number, Sort.Int, "return $0 * 2;", "return $0 * 2", a => N(a, 0) * 2, OneNumber,
+            [new("operator", "* 2", "+ 2", "it adds 2 instead of multiplying by 2", a => N(a, 0) + 2), new("constant", "* 2", "* 3", "double means times 2, not times 3", a => N(a, 0) * 3)]),
+        new("squared", s_number, Sort.Int, "return $0 * $0;", "return $0 * $0", a => N(a, 0) * N(a, 0), OneNumber,
+            [new("operator", "$0 * $0", "$0 + $0", "it adds instead of multiplying", a => N(a, 0) + N(a, 0)), new("constant", "$0 * $0", "$0 * 2", "a square is the number times itself, not times 2", a => N(a, 0) * 2)]),
+        new("successor", s_number, Sort.Int, "return $0 + 1;", "return $0 + 1", a => N(a, 0) + 1, OneNumber,
+            [new("operator", "+ 1", "- 1", "1 must be added, not subtracted", a => N(a, 0) - 1), new("constant", "+ 1", "+ 2", "it adds 2 instead of 1", a => N(a, 0) + 2)]),
+        new("last digit", s_number, Sort.Int, "return $0 % 10;", "return $0 % 10", a => N(a, 0) % 10, d => [(long)d.Between(1, 999)],
+            [new("operator", "%", "/", "it divides instead of taking the remainder", a => N(a, 0) / 10, "%", "//"), new("constant", "% 10", "% 100", "it takes the remainder by 100 instead of 10", a => N(a, 0) % 100)]),
+        new("is odd", s_number, Sort.Bool, "return $0 % 2 != 0;", "return $0 % 2 != 0", a => N(a, 0) % 2 != 0, d => [(long)d.Between(0, 30)],
+            [new("comparison", "!=", "==", "it is true for even numbers", a => N(a, 0) % 2 == 0), new("constant", "% 2", "% 3", "it takes the remainder by 3 instead of 2", a => N(a, 0) % 3 != 0)]),
+        new("is positive", s_number, Sort.Bool, "return $0 > 0;", "return $0 > 0", a => N(a, 0) > 0, Signed,
+            [new("direction", ">", "<", "it is true for negative numbers", a => N(a, 0) < 0), new("comparison", ">", ">=", "zero is not positive", a => N(a, 0) >= 0)]),
+        new("is negative", s_number, Sort.Bool, "return $0 < 0;", "return $0 < 0", a => N(a, 0) < 0, Signed,
+            [new("direction", "<", ">", "it is true for positive numbers", a => N(a, 0) > 0), new("comparison", "<", "<=", "zero is not negative", a => N(a, 0) <= 0)]),
+        new("is zero", s_number, Sort.Bool, "return $0 == 0;", "return $0 == 0", a => N(a, 0) == 0, Signed,
+            [new("comparison", "==", "!=", "it is true for every number but zero", a => N(a, 0) != 0), new("constant", "== 0", "== 1", "it compares with 1 instead of 0", a => N(a, 0) == 1)]),
+        new("is multiple", s_two, Sort.Bool, "return $0 % $1 == 0;", "return $0 % $1 == 0", a => N(a, 0) % N(a, 1) == 0, d => [(long)d.Between(1, 30), (long)d.Between(2, 5)],
+            [new("comparison", "==", "!=", "the remainder must be zero", a => N(a, 0) % N(a, 1) != 0), new("swapped", "$0 % $1", "$1 % $0", "the operands are swapped", a => N(a, 1) % N(a, 0) == 0)]),
+        new("are equal", s_two, Sort.Bool, "return $0 == $1;", "return $0 == $1", a => N(a, 0) == N(a, 1), d => [(long)d.Between(1, 3), (long)d.Between(1, 3)],
+            [new("comparison", "==", "!=", "the comparison must be for equality", a => N(a, 0) != N(a, 1)), new("argument", "== $1", "== $0", "it compares the first with itself", a => true)]),
+        new("minutes", s_two, Sort.Int, "return $0 * 60 + $1;", "return $0 * 60 + $1", a => N(a, 0) * 60 + N(a, 1), TwoNumbers,
+            [new("constant", "60", "24", "an hour has 60 minutes, not 24", a => N(a, 0) * 24 + N(a, 1)), new("operator", "+ $1", "- $1", "the minutes must be added, not subtracted", a => N(a, 0) * 60 - N(a, 1))]),
+        new("in celsius", s_number, Sort.Int, "return ($0 - 32) * 5 / 9;", "return ($0 - 32) * 5 // 9", a => (N(a, 0) - 32) * 5 / 9, d => [32L + 9 * d.Between(0, 12)],
+            [new("operator", "- 32", "+ 32", "32 must be subtracted, not added", a => (N(a, 0) + 32) * 5 / 9), new("constant", "5 / 9", "9 / 5", "the ratio is 5/9, not 9/5", a => (N(a, 0) - 32) * 9 / 5, "5 // 9", "9 // 5")]),
+        new("sign", s_number, Sort.Int, "if ($0 > 0)\n    return 1;\nif ($0 < 0)\n    return -1;\nreturn 0;", "if $0 > 0:\n    return 1\nif $0 < 0:\n    return -1\nreturn 0", a => (long)Math.Sign(N(a, 0)), Signed,
+            [new("return", "return 0", "return 1", "for zero it returns 1 instead of 0", a => N(a, 0) < 0 ? -1L : 1L), new("constant", "return -1", "return 1", "for negative numbers it returns 1 instead of -1", a => (long)Math.Abs(Math.Sign(N(a, 0))))]),
+        new("has zero", [("numbers", Sort.Ints)], Sort.Bool, "for (int i = 0; i < $0.Length; i++)\n{\n    if ($0[i] == 0)\n        return true;\n}\nreturn false;", "for i in range(len($0)):\n    if $0[i] == 0:\n        return True\nreturn False", a => L(a).Contains(0), Items,
+            [new("return", "return false", "return true", "it returns true when nothing was found", a => true, "return False", "return True"), new("comparison", "==", "!=", "the comparison must be for equality", a => L(a).Any(x => x != 0)), new("start", "i = 0", "i = 1", "the loop starts at 1 and skips the first element", a => L(a).Skip(1).Contains(0), "range(len($0))", "range(1, len($0))")]),
+        new("are all positive", [("numbers", Sort.Ints)], Sort.Bool, "for (int i = 0; i < $0.Length; i++)\n{\n    if ($0[i] <= 0)\n        return false;\n}\nreturn true;", "for i in range(len($0)):\n    if $0[i] <= 0:\n        return False\nreturn True", a => L(a).All(x => x > 0), Items,
+            [new("return", "return true", "return false", "it returns false when all are positive", a => false, "return True", "return False"), new("comparison", "<=", "<", "zero is not positive", a => L(a).All(x => x >= 0))]),
+        new("number count", [("numbers", Sort.Ints), ("item", Sort.Int)], Sort.Int, "int count = 0;\nfor (int i = 0; i < $0.Length; i++)\n{\n    if ($0[i] == $1)\n        count += 1;\n}\nreturn count;", "count = 0\nfor i in range(len($0)):\n    if $0[i] == $1:\n        count += 1\nreturn count", a => (long)L(a).Count(x => x == N(a, 1)), d => [(long[])Items(d)[0], (long)d.Between(0, 9)],
+            [new("comparison", "==", "!=", "the comparison must be for equality", a => (long)L(a).Count(x => x != N(a, 1))), new("init", "count = 0", "count = 1", "count starts at 1 instead of 0", a => 1L + L(a).Count(x => x == N(a, 1))), new("operator", "count += 1", "count -= 1", "it counts down instead of up", a => -(long)L(a).Count(x => x == N(a, 1)))]),
+        new("smallest", [("numbers", Sort.Ints)], Sort.Int, "int best = $0[0];\nfor (int i = 1; i < $0.Length; i++)\n{\n    if ($0[i] < best)\n        best = $0[i];\n}\nreturn best;", "best = $0[0]\nfor i in range(1, len($0)):\n    if $0[i] < best:\n        best = $0[i]\nreturn best", a => L(a).Min(), Items,
+            [new("comparison", "[i] <", "[i] >", "the comparison is the wrong way round", a => L(a).Max()), new("init", "best = $0[0]", "best = 0", "best must start with the first element, not 0", a => Math.Min(0, L(a).Min())), new("return", "return best", "return $0[0]", "it returns the first element instead of best", a => L(a)[0])]),
         new("repeated", [("text", Sort.Text), ("count", Sort.Int)], Sort.Text, "string line = \"\";\nfor (int i = 0; i < $1; i++)\n    line += $0;\nreturn line;", "line = \"\"\nfor i in range($1):\n    line += $0\nreturn line", a => string.Concat(Enumerable.Repeat((string)a[0], (int)N(a, 1))), d => [d.Pick("ab", "x", "no"), (long)d.Between(1, 4)],
             [new("operator", "line +=", "line =", "each turn replaces the line instead of extending it", a => a[0]), new("bound", "i < $1", "i <= $1", "the loop runs once too often", a => string.Concat(Enumerable.Repeat((string)a[0], (int)N(a, 1) + 1)), "range($1)", "range($1 + 1)")]),
     ];
@@ -66,7 +110,7 @@ internal static class PlainPatients
         Bug bug = dice.Pick(program.Bugs);
         var parameters = new List<Parameter>();
         foreach ((string pool, Sort sort) in program.Parameters)
-            parameters.Add(new Parameter(Names.Parameter(dice, split, pool, [.. parameters.Select(parameter => parameter.Name), "i", "line", "power", "product", "total"]), sort));
+            parameters.Add(new Parameter(Names.Parameter(dice, split, pool, [.. parameters.Select(parameter => parameter.Name), "i", "line", "power", "product", "total", "best", "count"]), sort));
         bool isCSharp = language == Language.CSharp;
         string Fill(string code)
         {
@@ -98,6 +142,10 @@ internal static class PlainPatients
     private static long[] L(object[] arguments) => (long[])arguments[0];
 
     private static object[] TwoNumbers(Dice dice) => [(long)dice.Between(1, 20), (long)dice.Between(1, 20)];
+
+    private static object[] OneNumber(Dice dice) => [(long)dice.Between(3, 40)];
+
+    private static object[] Signed(Dice dice) => [(long)dice.Between(-5, 5)];
 
     private static object[] TwoTexts(Dice dice) => [dice.Pick("Ann", "Tom", "Eva", "Ole"), dice.Pick("Lee", "Berg", "Kim", "Stone")];
 
