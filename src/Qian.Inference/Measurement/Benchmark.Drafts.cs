@@ -32,6 +32,9 @@ internal sealed partial class Benchmark
             return;
         _progress?.Report(name);
         using var run = new DraftRun(this, draftCount);
+        // Every number of accepted drafts once, and the draft after it: products of so many rows are made ready when first met.
+        for (int right = 0; right <= draftCount; right++)
+            run.Pass(right);
         long start = Stopwatch.GetTimestamp();
         do
             run.Once();
@@ -77,8 +80,16 @@ internal sealed partial class Benchmark
             Rewind();
         }
 
-        // A pass of the engine with its drafts; yields one token more than there are right drafts.
         public void Once()
+        {
+            int right = 0;
+            while (right < _draftCount && _dice.NextDouble() < s_acceptance[right])
+                right++;
+            Pass(right);
+        }
+
+        // A pass of the engine with its drafts, of which the first `right` are; yields one token more than that.
+        public void Pass(int right)
         {
             _bench._cancellation.ThrowIfCancellationRequested();
             if (_state.TokenCount >= DraftDepth + BurstTokens)
@@ -95,9 +106,6 @@ internal sealed partial class Benchmark
             batch.AddTrial(_state, _run);
             network.Forward(batch);
             network.NextLogits(_rows, _bench._logits.AllFloats);
-            int right = 0;
-            while (right < _draftCount && _dice.NextDouble() < s_acceptance[right])
-                right++;
             network.Commit(batch.Segments[0], 1 + right);
             _drafter.Keep(batch.Segments[0], 1 + right);
         }
