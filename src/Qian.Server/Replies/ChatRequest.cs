@@ -22,6 +22,12 @@ internal sealed record ChatRequest
 
     public string? RequiredTool { get; init; }
 
+    // Names of the tools that may be called, where not all that the prompt shows may.
+    public IReadOnlyList<string>? AllowedTools { get; init; }
+
+    // The field that says what the reply must look like, as the dialect calls it.
+    public string FormatPath { get; init; } = "response_format";
+
     public int ChoiceCount { get; init; } = 1;
 
     // The reply ends with its first tool call.
@@ -75,6 +81,7 @@ internal sealed record ChatRequest
             Sampling = Sampling with { ThinkingBudget = thinks ? Sampling.ThinkingBudget : null, Constraint = Constraint() },
             ChoiceCount = ChoiceCount,
             OneCallOnly = OneCallOnly,
+            ConstraintPath = Sampling.Constraint is null ? "tools" : FormatPath,
         };
     }
 
@@ -82,12 +89,25 @@ internal sealed record ChatRequest
     {
         try
         {
-            return ToolUse.Constrain(Tools, MustCall, RequiredTool, !OneCallOnly, Sampling.Constraint);
+            return ToolUse.Constrain(Callable(), MustCall, RequiredTool, !OneCallOnly, Sampling.Constraint);
         }
         catch (BadRequestException refusal)
         {
             throw RequestFault.Bad("tool_choice", $"Invalid 'tool_choice': {refusal.Message}", "invalid_value");
         }
+    }
+
+    private IReadOnlyList<ToolDefinition>? Callable()
+    {
+        if (AllowedTools is not { } allowed)
+            return Tools;
+        foreach (string name in allowed)
+        {
+            if (Tools?.Any(tool => tool.Name == name) != true)
+                throw new BadRequestException($"the tool '{(name.Length <= 64 ? name : name[..64])}' is allowed, but is not among the tools.");
+        }
+
+        return [.. Tools!.Where(tool => allowed.Contains(tool.Name))];
     }
 }
 
@@ -100,6 +120,9 @@ internal sealed record ReplyOrder
     public int ChoiceCount { get; init; } = 1;
 
     public SamplingOptions Sampling { get; init; } = new();
+
+    // The request's field that a constraint comes from.
+    public string ConstraintPath { get; init; } = "response_format";
 
     // The preset of the checkpoint's name to take; none for text that is no conversation.
     public SamplingMode? Mode { get; init; }

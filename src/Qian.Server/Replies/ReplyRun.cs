@@ -100,7 +100,7 @@ internal sealed class ReplyRun : IAsyncDisposable
         }
         catch (BadRequestException refusal)
         {
-            throw RequestFault.Bad("response_format", $"Invalid 'response_format': {refusal.Message}", "invalid_value");
+            throw RequestFault.Bad(Order.ConstraintPath, $"Invalid '{Order.ConstraintPath}': {refusal.Message}", "invalid_value");
         }
 
         foreach (int id in Order.Sampling.LogitBias?.Keys ?? [])

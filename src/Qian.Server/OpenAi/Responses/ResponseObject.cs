@@ -36,11 +36,7 @@ internal sealed record ResponseObject(ReplyHead Head, ResponsesRequest Request, 
         json.WriteEndObject();
         json.WriteBoolean("store", Request.IsStored);
         WriteNumber(json, "temperature", Request.Chat.Sampling.Temperature);
-        json.WriteStartObject("text");
-        json.WriteStartObject("format");
-        json.WriteString("type", "text");
-        json.WriteEndObject();
-        json.WriteEndObject();
+        WriteText(json);
         WriteGiven(json, "tool_choice", "\"auto\""u8);
         WriteGiven(json, "tools", "[]"u8);
         json.WriteNumber("top_logprobs", Request.Chat.Sampling.LogProbs ?? 0);
@@ -97,6 +93,25 @@ internal sealed record ResponseObject(ReplyHead Head, ResponsesRequest Request, 
         json.WriteNumber("reasoning_tokens", usage.ReasoningCount);
         json.WriteEndObject();
         json.WriteNumber("total_tokens", usage.TotalCount);
+        json.WriteEndObject();
+    }
+
+    // What the text was to look like, as it was given.
+    private void WriteText(Utf8JsonWriter json)
+    {
+        JsonFields? given = JsonFields.Root(Request.Body).Object("text");
+        json.WriteStartObject("text");
+        json.WritePropertyName("format");
+        if (given?.Object("format") is { } format)
+            format.Json.WriteTo(json);
+        else
+            json.WriteRawValue("{\"type\":\"text\"}"u8);
+        if (given?.Any("verbosity") is { ValueKind: JsonValueKind.String } verbosity)
+        {
+            json.WritePropertyName("verbosity");
+            verbosity.WriteTo(json);
+        }
+
         json.WriteEndObject();
     }
 
