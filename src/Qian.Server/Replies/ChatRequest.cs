@@ -52,11 +52,11 @@ internal sealed record ChatRequest
     }
 
     // The prompt's tokens; replies that came from this engine keep theirs.
-    private EncodedPrompt Encode(Engine engine)
+    private EncodedPrompt Encode(Engine engine, string scope)
     {
         try
         {
-            return engine.EncodeChat(Messages, Tools, Template);
+            return engine.EncodeChat(Messages, Tools, Template, scope);
         }
         catch (BadRequestException refusal)
         {
@@ -64,13 +64,13 @@ internal sealed record ChatRequest
         }
     }
 
-    public ReplyOrder Order(Engine engine)
+    public ReplyOrder Order(Engine engine, ServingTerms terms)
     {
-        EncodedPrompt prompt = Encode(engine);
+        EncodedPrompt prompt = Encode(engine, terms.Scope);
         if (prompt.Tokens.Length >= engine.ContextLength)
             throw RequestFault.ContextExceeded("messages", prompt.Tokens.Length, engine.ContextLength);
         bool thinks = prompt.Thinks;
-        return new ReplyOrder
+        return terms.Lay(new ReplyOrder
         {
             Prompts = [prompt.Tokens],
             IsChat = true,
@@ -82,7 +82,7 @@ internal sealed record ChatRequest
             ChoiceCount = ChoiceCount,
             OneCallOnly = OneCallOnly,
             ConstraintPath = Sampling.Constraint is null ? "tools" : FormatPath,
-        };
+        });
     }
 
     private OutputConstraint? Constraint()
@@ -136,6 +136,14 @@ internal sealed record ReplyOrder
     public IReadOnlyList<ToolDefinition>? Tools { get; init; }
 
     public bool OneCallOnly { get; init; }
+
+    // Where its text and what comes of it may be known again.
+    public string Scope { get; init; } = "";
+
+    // Who asks, and how urgent it is: lower comes first.
+    public string Caller { get; init; } = "";
+
+    public int Priority { get; init; }
 
     // What the tokens are computed with beside the model's weights; null for the model as it is.
     public Adapter? Adapter { get; init; }

@@ -30,10 +30,43 @@ internal sealed record ReplyEnd(FinishReason Finish, bool HasCalls)
     public JsonElement CutArguments { get; init; }
 
     public bool IsCut => Finish != FinishReason.Stop;
+
+    // Why it was cut, which the dialects' own words do not tell apart; null when it was not.
+    public string? Detail => Finish switch
+    {
+        FinishReason.Length => "max_tokens",
+        FinishReason.ContextFull => "context",
+        FinishReason.Loop => "repetition",
+        _ => null,
+    };
+
+    public string Reason => Detail ?? (HasCalls ? "tool_calls" : "stop");
+
+    // An extension of all dialects, beside the official reason.
+    public void WriteDetail(Utf8JsonWriter json)
+    {
+        if (Detail is { } detail)
+            json.WriteString("finish_detail", detail);
+    }
 }
 
 // Tokens of a request.
 internal readonly record struct ReplyUsage(int PromptCount, int CachedCount, int OutputCount, int ReasoningCount)
 {
     public int TotalCount => PromptCount + OutputCount;
+
+    // Tokens that were guessed ahead and verified, and those of them that were right and are among the output. Speed, not content:
+    // OpenAI's accepted_prediction_tokens are of a text that the request predicts, and those rejected are paid for.
+    public long DraftedCount { get; init; }
+
+    public long AcceptedCount { get; init; }
+
+    // An extension of all dialects' "usage".
+    public void WriteDrafts(Utf8JsonWriter json)
+    {
+        json.WriteStartObject("draft_tokens_details");
+        json.WriteNumber("drafted_tokens", DraftedCount);
+        json.WriteNumber("accepted_tokens", AcceptedCount);
+        json.WriteEndObject();
+    }
 }

@@ -10,9 +10,9 @@ internal sealed class SessionSource(Engine engine, ServerMetrics metrics, TextWr
     private const int WorthTelling = 64;
 
     // A session whose tokens are the prompt.
-    public SessionLease Open(int[] prompt, Adapter? adapter)
+    public SessionLease Open(int[] prompt, Adapter? adapter, string scope)
     {
-        Session session = engine.NewSession(adapter);
+        Session session = engine.NewSession(adapter, scope);
         session.Append(prompt);
         return new SessionLease(session, prompt.Length);
     }

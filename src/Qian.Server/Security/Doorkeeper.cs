@@ -79,7 +79,7 @@ internal sealed class Doorkeeper
     private void AskForKey(HttpContext context)
     {
         (ApiKey key, Allowance allowance) = _keys.Find(context.Request) ?? throw RequestFault.WrongKey();
-        var caller = new Caller(key.Name, key.Scopes);
+        var caller = new Caller(key.Name, key.Scopes) { Identity = Convert.ToHexString(key.Hash) };
         context.Features.Set(caller);
         context.Features.Set(allowance);
         RequireScope(context.Request, caller);

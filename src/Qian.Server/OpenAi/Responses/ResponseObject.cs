@@ -10,7 +10,7 @@ namespace Qian.Server.OpenAi.Responses;
 internal sealed record ResponseObject(ReplyHead Head, ResponsesRequest Request, Tokenizer Tokenizer)
 {
     // in_progress, completed, incomplete or failed. Usage is not known before the end.
-    public void Write(Utf8JsonWriter json, string status, IReadOnlyList<ResponseItem> items, ReplyUsage? usage, RequestFault? fault = null)
+    public void Write(Utf8JsonWriter json, string status, IReadOnlyList<ResponseItem> items, ReplyUsage? usage, RequestFault? fault = null, ReplyEnd? end = null)
     {
         json.WriteStartObject();
         json.WriteString("id", Head.Id);
@@ -19,7 +19,7 @@ internal sealed record ResponseObject(ReplyHead Head, ResponsesRequest Request, 
         json.WriteString("status", status);
         json.WriteBoolean("background", false);
         WriteError(json, fault);
-        WriteIncomplete(json, status == "incomplete");
+        WriteIncomplete(json, end is { IsCut: true } ? end : null);
         WriteGiven(json, "instructions");
         WriteGiven(json, "max_output_tokens");
         WriteGiven(json, "max_tool_calls");
@@ -62,9 +62,9 @@ internal sealed record ResponseObject(ReplyHead Head, ResponsesRequest Request, 
         json.WriteEndObject();
     }
 
-    private static void WriteIncomplete(Utf8JsonWriter json, bool isIncomplete)
+    private static void WriteIncomplete(Utf8JsonWriter json, ReplyEnd? cut)
     {
-        if (!isIncomplete)
+        if (cut is null)
         {
             json.WriteNull("incomplete_details");
             return;
@@ -72,6 +72,7 @@ internal sealed record ResponseObject(ReplyHead Head, ResponsesRequest Request, 
 
         json.WriteStartObject("incomplete_details");
         json.WriteString("reason", "max_output_tokens");
+        cut.WriteDetail(json);
         json.WriteEndObject();
     }
 
@@ -93,6 +94,7 @@ internal sealed record ResponseObject(ReplyHead Head, ResponsesRequest Request, 
         json.WriteNumber("reasoning_tokens", usage.ReasoningCount);
         json.WriteEndObject();
         json.WriteNumber("total_tokens", usage.TotalCount);
+        usage.WriteDrafts(json);
         json.WriteEndObject();
     }
 
