@@ -165,7 +165,11 @@ public sealed class PrefixTests(ScriptedModel model) : IClassFixture<ScriptedMod
         foreach (string build in (string[])["a1b", "c2d"])
         {
             var messages = new JsonArray(new JsonObject { ["role"] = "system", ["content"] = $"x-anthropic-billing-header: cch={build}; \nA secret. " + string.Concat(Enumerable.Repeat("Be careful. ", 40)) }, new JsonObject { ["role"] = "user", ["content"] = "Hi" });
-            await Turn(server, messages, withTools: false);
+            JsonElement usage = (await server.Post(Chat, ChatBody(messages, withTools: false))).GetProperty("usage");
+            JsonElement miss = usage.GetProperty("cache_miss_details");
+            Assert.Equal(build == "a1b" ? ("unknown", null) : ("diverged", "x-anthropic-billing-header"), (miss.GetProperty("reason").GetString(), miss.TryGetProperty("volatile_line", out JsonElement changing) ? changing.GetString() : null));
+            Assert.Equal(build != "a1b", miss.GetProperty("token_index").GetInt32() > 0);
+            Assert.DoesNotContain("secret", usage.GetRawText(), StringComparison.Ordinal);
         }
 
         // The session is closed a moment after its reply was sent.

@@ -132,7 +132,7 @@ internal sealed class MessagesWriter : IReplyWriter
         json.WriteStartObject("output_tokens_details");
         json.WriteNumber("thinking_tokens", usage.ReasoningCount);
         json.WriteEndObject();
-        usage.WriteDrafts(json);
+        usage.WriteExtensions(json);
         json.WriteEndObject();
     }
 

@@ -60,7 +60,7 @@ internal sealed class ChatCompletionWriter : IReplyWriter
         json.WriteStartObject("completion_tokens_details");
         json.WriteNumber("reasoning_tokens", usage.ReasoningCount);
         json.WriteEndObject();
-        usage.WriteDrafts(json);
+        usage.WriteExtensions(json);
         json.WriteEndObject();
     }
 

@@ -61,12 +61,24 @@ internal readonly record struct ReplyUsage(int PromptCount, int CachedCount, int
 
     public long AcceptedCount { get; init; }
 
-    // An extension of all dialects' "usage".
-    public void WriteDrafts(Utf8JsonWriter json)
+    // How the prompt related to what was known; null before the end, and for several prompts.
+    public PrefixUse? Prefix { get; init; }
+
+    // Extensions of all dialects' "usage": what drafts did, and why no more of the prompt was cached. Names of lines, no contents:
+    // where keys are not needed, the text that the prompt differs from may be another's.
+    public void WriteExtensions(Utf8JsonWriter json)
     {
         json.WriteStartObject("draft_tokens_details");
         json.WriteNumber("drafted_tokens", DraftedCount);
         json.WriteNumber("accepted_tokens", AcceptedCount);
+        json.WriteEndObject();
+        if (Prefix is not { Reason: PrefixMissReason.Unknown or PrefixMissReason.Diverged or PrefixMissReason.Evicted } use)
+            return;
+        json.WriteStartObject("cache_miss_details");
+        json.WriteString("reason", use.Reason.ToString().ToLowerInvariant());
+        json.WriteNumber("token_index", use.TokenIndex);
+        if (use.VolatileLine is { } line)
+            json.WriteString("volatile_line", line);
         json.WriteEndObject();
     }
 }

@@ -55,6 +55,7 @@ internal sealed class ReplyRun : IAsyncDisposable
     {
         DraftedCount = Interlocked.Read(ref _draftedCount),
         AcceptedCount = Interlocked.Read(ref _acceptedCount),
+        Prefix = _leases.Count == 1 && _leases.TryPeek(out SessionLease? lease) ? lease.Use : null,
     };
 
     // How far the prompt has been read; null while the request waits for its place.

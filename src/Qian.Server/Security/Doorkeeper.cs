@@ -64,7 +64,7 @@ internal sealed class Doorkeeper
     // Looking is free, asking the model is not.
     public static IDisposable? Enter(HttpContext context)
     {
-        if (HttpMethods.IsGet(context.Request.Method) || context.Features.Get<Allowance>() is not { } allowance)
+        if (HttpMethods.IsGet(context.Request.Method) || HttpMethods.IsHead(context.Request.Method) || context.Features.Get<Allowance>() is not { } allowance)
             return null;
         try
         {

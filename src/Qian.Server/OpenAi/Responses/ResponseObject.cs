@@ -94,7 +94,7 @@ internal sealed record ResponseObject(ReplyHead Head, ResponsesRequest Request, 
         json.WriteNumber("reasoning_tokens", usage.ReasoningCount);
         json.WriteEndObject();
         json.WriteNumber("total_tokens", usage.TotalCount);
-        usage.WriteDrafts(json);
+        usage.WriteExtensions(json);
         json.WriteEndObject();
     }
 
