@@ -28,10 +28,12 @@ internal static class ServeVerb
         var log = new Option<RequestLogFormat>("--log") { Description = "A line on stderr per request: none, text or json", DefaultValueFactory = _ => s_defaults.RequestLog, HelpName = "FORMAT" };
         var audit = new Option<string?>("--audit") { Description = "File that gets a JSON line per request: who, what, when, how much", HelpName = "FILE" };
         var auditContents = new Option<bool>("--audit-contents") { Description = "Put the words of the conversations into the audit file too" };
+        var share = new Option<bool>("--share-prefixes") { Description = "Let holders of different keys share what is known of prompts (they can tell from speed what others sent)" };
+        var noLoopGuard = new Option<bool>("--no-loop-guard") { Description = "Let replies repeat themselves as long as they like, where a request does not say" };
         var maxTokens = new Option<int?>("--max-tokens", "-n") { Description = "Most tokens of one reply, whatever a request asks for", HelpName = "N" };
         var maxBody = new Option<long>("--max-body") { Description = "Most bytes of a request", DefaultValueFactory = _ => s_defaults.MaxBodyBytes, HelpName = "BYTES" };
         var drain = new Option<int>("--drain") { Description = "Seconds that running replies get to end when the server stops", DefaultValueFactory = _ => (int)s_defaults.DrainLimit.TotalSeconds, HelpName = "SECONDS" };
-        foreach (Option option in (Option[])[host, port, key, keys, certificate, certificateKey, certificatePassword, adapter, alias, parallel, queue, cors, log, audit, auditContents, maxTokens, maxBody, drain])
+        foreach (Option option in (Option[])[host, port, key, keys, certificate, certificateKey, certificatePassword, adapter, alias, parallel, queue, cors, log, audit, auditContents, share, noLoopGuard, maxTokens, maxBody, drain])
             command.Add(option);
 
         command.SetAction(async (parsed, cancellation) =>
@@ -53,6 +55,8 @@ internal static class ServeVerb
                 RequestLog = parsed.GetValue(log),
                 AuditPath = parsed.GetValue(audit),
                 AuditContents = parsed.GetValue(auditContents),
+                SharePrefixes = parsed.GetValue(share),
+                LoopGuard = !parsed.GetValue(noLoopGuard),
                 MaxOutputTokens = parsed.GetValue(maxTokens),
                 MaxBodyBytes = parsed.GetValue(maxBody),
                 DrainLimit = TimeSpan.FromSeconds(parsed.GetValue(drain)),

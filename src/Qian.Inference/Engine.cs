@@ -181,13 +181,16 @@ public sealed class Engine : IDisposable
     /// <summary>A new, empty session.</summary>
     /// <param name="adapter">An adapter of this engine that all of its tokens are computed with; null for the model as it is.</param>
     /// <exception cref="BadRequestException">The adapter was unloaded, or belongs to another engine.</exception>
-    public Session NewSession(Adapter? adapter = null)
+    public Session NewSession(Adapter? adapter = null) => NewSession(adapter, "");
+
+    // What it reads and writes is known again in the same scope only.
+    internal Session NewSession(Adapter? adapter, string scope)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
         adapter?.RequireLoaded();
         if (adapter?.BelongsTo(this) == false)
             throw new BadRequestException($"The adapter '{adapter.Name}' was loaded by another engine.");
-        return new Session(this, new Timeline(_model.NewSequence(adapter?.Values)), adapter);
+        return new Session(this, new Timeline(_model.NewSequence(adapter?.Values), scope), adapter);
     }
 
     /// <summary>Stops computing and frees everything. Sessions must not be used afterwards.</summary>
@@ -244,7 +247,7 @@ public sealed class Engine : IDisposable
 
     // Before a request: what is on disk of its beginning comes back to memory.
     internal Task WarmAsync(Timeline timeline, CancellationToken cancellation) => _replyFile is not null && timeline.ComputedCount + 1 < timeline.TotalCount
-        ? _store.LoadAsync(timeline.State.Adapter, [.. timeline.Tokens], timeline.ComputedCount, () => _model.NewSequence(timeline.State.Adapter), cancellation)
+        ? _store.LoadAsync(timeline.Root, [.. timeline.Tokens], timeline.ComputedCount, () => _model.NewSequence(timeline.State.Adapter), cancellation)
         : Task.CompletedTask;
 
     internal void Remember(Session session)
@@ -275,16 +278,16 @@ public sealed class Engine : IDisposable
     }
 
     // The prompt of a conversation, with the replies that the model gave as it gave them.
-    internal EncodedPrompt EncodeChat(IReadOnlyList<Message> messages, IReadOnlyList<ToolDefinition>? tools, ChatTemplateOptions options) =>
-        ConversationEncoder.Encode(Tokenizer, Template, Replies, MessageNormalizer.Normalize(messages, Template.Summary), tools, options);
+    internal EncodedPrompt EncodeChat(IReadOnlyList<Message> messages, IReadOnlyList<ToolDefinition>? tools, ChatTemplateOptions options, string scope = "") =>
+        ConversationEncoder.Encode(Tokenizer, Template, Replies, MessageNormalizer.Normalize(messages, Template.Summary), tools, options, scope);
 
     // The `replyCount` tokens that a session generated after its first `promptCount` are `message` to clients. What a stop string
     // ended is not: the string is among the tokens and not in the message.
-    internal void Remember(IReadOnlyList<int> tokens, int promptCount, int replyCount, Message message, bool thinks, bool isThinking, FinishReason? finish)
+    internal void Remember(IReadOnlyList<int> tokens, int promptCount, int replyCount, Message message, bool thinks, bool isThinking, FinishReason? finish, string scope = "")
     {
         int[] all = [.. tokens.Take(promptCount + replyCount)];
         if (finish != FinishReason.Stop || EndIds.Contains(all[^1]))
-            Replies.Add(Tokenizer, all.AsSpan(0, promptCount), all.AsSpan(promptCount), message, thinks, isThinking, EndIds);
+            Replies.Add(Tokenizer, all.AsSpan(0, promptCount), all.AsSpan(promptCount), message, thinks, isThinking, EndIds, scope);
     }
 
     internal PromptScorer NewScorer(int alternativeCount) => new(_vocabulary, alternativeCount, _samplingScratch);

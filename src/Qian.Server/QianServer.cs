@@ -177,12 +177,15 @@ public sealed class QianServer : IAsyncDisposable
         routes.MapPost("/tokenize", text.TokenizeAsync);
         routes.MapPost("/detokenize", text.DetokenizeAsync);
         routes.MapPost("/apply-template", text.ApplyTemplateAsync);
-        routes.MapGet("/v1/models", status.ModelsAsync);
-        routes.MapGet("/v1/models/{**name}", status.ModelAsync);
-        routes.MapGet("/health", status.HealthAsync);
-        routes.MapGet("/ready", status.ReadyAsync);
-        routes.MapGet("/metrics", status.MetricsAsync);
+        MapLook("/v1/models", status.ModelsAsync);
+        MapLook("/v1/models/{**name}", status.ModelAsync);
+        MapLook("/health", status.HealthAsync);
+        MapLook("/ready", status.ReadyAsync);
+        MapLook("/metrics", status.MetricsAsync);
         PageFiles.Map(routes);
+
+        // Who only wants to know whether somebody answers asks by HEAD.
+        void MapLook(string pattern, RequestDelegate answer) => routes.MapMethods(pattern, [HttpMethods.Get, HttpMethods.Head], answer);
     }
 
     private sealed class NoLifetime : IHostLifetime

@@ -11,6 +11,7 @@ namespace Qian.Server;
 internal sealed class ServerMetrics
 {
     private readonly ConcurrentDictionary<(string Path, int Status), long> _requests = new();
+    private readonly ConcurrentDictionary<string, long> _finishes = new();
     private readonly Histogram _queueSeconds = new("qian_queue_seconds", "Time that requests waited for a place");
     private readonly Histogram _firstTokenSeconds = new("qian_time_to_first_token_seconds", "Time from a request's arrival to its first token");
     private readonly Histogram _tokenSeconds = new("qian_time_per_output_token_seconds", "Time between tokens of a reply");
@@ -20,6 +21,8 @@ internal sealed class ServerMetrics
     private long _outputCount;
     private long _reasoningCount;
     private long _cancelledCount;
+    private long _draftedCount;
+    private long _acceptedCount;
 
     public void Answered(string path, int status) => _requests.AddOrUpdate((path, status), 1, static (_, count) => count + 1);
 
@@ -29,6 +32,9 @@ internal sealed class ServerMetrics
 
     public void Token(TimeSpan time, bool isFirst) => (isFirst ? _firstTokenSeconds : _tokenSeconds).Add(time.TotalSeconds);
 
+    // stop, tool_calls, max_tokens, context, repetition.
+    public void Finished(string reason) => _finishes.AddOrUpdate(reason, 1, static (_, count) => count + 1);
+
     public void PrefixUsed(PrefixMissReason reason) => Interlocked.Increment(ref _prefixUses[(int)reason]);
 
     public void Ended(in ReplyUsage usage)
@@ -37,6 +43,8 @@ internal sealed class ServerMetrics
         Interlocked.Add(ref _cachedCount, usage.CachedCount);
         Interlocked.Add(ref _outputCount, usage.OutputCount);
         Interlocked.Add(ref _reasoningCount, usage.ReasoningCount);
+        Interlocked.Add(ref _draftedCount, usage.DraftedCount);
+        Interlocked.Add(ref _acceptedCount, usage.AcceptedCount);
     }
 
     public string Page(Admission admission)
@@ -53,6 +61,11 @@ internal sealed class ServerMetrics
         Single(page, "qian_cached_tokens_total", "counter", "Tokens of prompts whose state was kept from before", Interlocked.Read(ref _cachedCount));
         Single(page, "qian_output_tokens_total", "counter", "Tokens generated", Interlocked.Read(ref _outputCount));
         Single(page, "qian_reasoning_tokens_total", "counter", "Of them, thinking", Interlocked.Read(ref _reasoningCount));
+        Single(page, "qian_drafted_tokens_total", "counter", "Tokens guessed ahead and verified", Interlocked.Read(ref _draftedCount));
+        Single(page, "qian_accepted_tokens_total", "counter", "Of them, those that were right", Interlocked.Read(ref _acceptedCount));
+        Head(page, "qian_finishes_total", "counter", "Replies by why they ended: stop, tool_calls, max_tokens, context, repetition");
+        foreach ((string reason, long count) in _finishes.OrderBy(entry => entry.Key, StringComparer.Ordinal))
+            page.Append(CultureInfo.InvariantCulture, $"qian_finishes_total{{reason=\"{reason}\"}} {count}\n");
         Head(page, "qian_prefix_uses_total", "counter", "Prompts by why they were not known further: none (all but what is new was), off, unknown, diverged, evicted");
         foreach (PrefixMissReason reason in Enum.GetValues<PrefixMissReason>())
             page.Append(CultureInfo.InvariantCulture, $"qian_prefix_uses_total{{reason=\"{reason.ToString().ToLowerInvariant()}\"}} {Interlocked.Read(ref _prefixUses[(int)reason])}\n");

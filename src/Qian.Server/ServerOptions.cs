@@ -52,6 +52,15 @@ public sealed record ServerOptions
     /// <summary>Most tokens that one reply may have, whatever a request asks for; null leaves it to the context.</summary>
     public int? MaxOutputTokens { get; init; }
 
+    /// <summary>
+    /// Whether holders of different keys share what is known of prompts. Off, a key cannot learn from a quick answer or from the tokens
+    /// counted as cached what another has sent; on, a beginning that all of them have in common is read once for all.
+    /// </summary>
+    public bool SharePrefixes { get; init; }
+
+    /// <summary>Whether replies that go round in circles are ended, where a request does not say (<c>loop_guard</c>).</summary>
+    public bool LoopGuard { get; init; } = true;
+
     /// <summary>Responses of <c>/v1/responses</c> that are kept in memory to be continued; the oldest make room.</summary>
     public int StoredResponseCount { get; init; } = 1000;
 

@@ -12,11 +12,13 @@ public sealed class ChatCompletionTests(ScriptedModel model) : IClassFixture<Scr
     {
         model = "any",
         temperature = 0,
+        // How many are tried depends on measured times.
+        drafts = 0,
         messages = new[] { new { role = "user", content = "What is 20 and 22?" } },
         tools = new[] { new { type = "function", function = new { name = "add", description = "Adds", parameters = TestServer.Parse(ScriptedModel.ToolJson) } } },
     };
 
-    private static readonly object s_plain = new { temperature = 0, reasoning_effort = "none", messages = new[] { new { role = "user", content = "Hi" } } };
+    private static readonly object s_plain = new { temperature = 0, drafts = 0, reasoning_effort = "none", messages = new[] { new { role = "user", content = "Hi" } } };
 
     private Task<TestServer> Start(ServerOptions? options = null) => TestServer.StartAsync(model.Load(), options);
 

@@ -107,6 +107,39 @@ public sealed class KeyTests(ScriptedModel model) : IClassFixture<ScriptedModel>
         Assert.Equal(200, (await Ask(server, HttpMethod.Post, "/v1/chat/completions", free, Chat)).Status);
     }
 
+    [Theory]
+    [InlineData("/v1/chat/completions", "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests")]
+    [InlineData("/v1/messages", "anthropic-ratelimit-requests-limit", "anthropic-ratelimit-requests-remaining", "anthropic-ratelimit-requests-reset")]
+    public async Task AKeyWithARateIsToldWhatIsLeft(string place, string limit, string remaining, string reset)
+    {
+        using var folder = new TempFolder();
+        string path = folder.File("keys.json");
+        // So slow that nothing comes back while the test runs.
+        string slow = Add(path, "slow", perMinute: 2), free = Add(path, "free", concurrent: 5);
+        await using TestServer server = await TestServer.StartAsync(model.Load(), new ServerOptions { KeyFile = path });
+        async Task<HttpResponseMessage> Send(string key, HttpMethod method, string where)
+        {
+            var request = new HttpRequestMessage(method, where) { Content = method == HttpMethod.Post ? new StringContent(Chat, Encoding.UTF8, "application/json") : null };
+            request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", key);
+            return await server.Client.SendAsync(request);
+        }
+
+        foreach ((int status, string left) in new[] { (200, "1"), (200, "0"), (429, "0") })
+        {
+            using HttpResponseMessage response = await Send(slow, HttpMethod.Post, place);
+            Assert.Equal((status, "2", left), ((int)response.StatusCode, Assert.Single(response.Headers.GetValues(limit)), Assert.Single(response.Headers.GetValues(remaining))));
+            string when = Assert.Single(response.Headers.GetValues(reset));
+            if (place == "/v1/messages")
+                Assert.InRange(DateTimeOffset.Parse(when, System.Globalization.CultureInfo.InvariantCulture), DateTimeOffset.UtcNow, DateTimeOffset.UtcNow.AddSeconds(62));
+            else
+                Assert.Matches(@"^(\d{1,2}s|1m0s)$", when);
+        }
+
+        using HttpResponseMessage unlimited = await Send(free, HttpMethod.Post, place), looking = await Send(slow, HttpMethod.Get, "/v1/models");
+        Assert.Equal((200, 200), ((int)unlimited.StatusCode, (int)looking.StatusCode));
+        Assert.DoesNotContain(unlimited.Headers.Concat(looking.Headers), header => header.Key.Contains("ratelimit", StringComparison.OrdinalIgnoreCase));
+    }
+
     [Fact]
     public async Task AKeyHasSoManyRequestsAtATime()
     {

@@ -108,7 +108,7 @@ public sealed class ObservationTests(ScriptedModel model) : IClassFixture<Script
         (QianServer server, HttpClient client, _) = await Start(engine, new ServerOptions());
         using (client)
         {
-            const string shape = @"^queue;dur=[\d.]+, prefill;dur=[\d.]+, decode;dur=[\d.]+, prompt;desc=""\d+"", cached;desc=""0"", output;desc=""7""$";
+            const string shape = @"^queue;dur=[\d.]+, prefill;dur=[\d.]+, decode;dur=[\d.]+, prompt;desc=""\d+"", cached;desc=""0"", output;desc=""7"", drafted;desc=""\d+"", accepted;desc=""\d+""$";
             foreach ((string path, object body) in ((string, object)[])[("/v1/chat/completions", s_chat), ("/v1/responses", new { input = "Hi", temperature = 0, reasoning = new { effort = "none" } })])
             {
                 using HttpResponseMessage whole = await client.PostAsync(path, Body(body));

@@ -7,6 +7,28 @@ public sealed class PlainEndpointTests(ScriptedModel model) : IClassFixture<Scri
 {
     private Task<TestServer> Start() => TestServer.StartAsync(model.Load());
 
+    [Theory]
+    [InlineData("HEAD", "/health", 200)]
+    [InlineData("HEAD", "/ready", 200)]
+    [InlineData("HEAD", "/v1/models", 200)]
+    [InlineData("GET", "/v1/chat/completions", 405)]
+    [InlineData("PUT", "/v1/messages", 405)]
+    [InlineData("POST", "/health", 405)]
+    [InlineData("GET", "/v1/nothing", 404)]
+    public async Task APlaceSaysHowItIsAsked(string method, string path, int status)
+    {
+        await using TestServer server = await TestServer.StartAsync(model.Load());
+        using var request = new HttpRequestMessage(new HttpMethod(method), path);
+        using HttpResponseMessage response = await server.Client.SendAsync(request);
+        Assert.Equal(status, (int)response.StatusCode);
+        Assert.Equal(status == 405, response.Content.Headers.Allow.Count > 0);
+        string body = await response.Content.ReadAsStringAsync();
+        if (method == "HEAD")
+            Assert.Equal("", body);
+        else
+            Assert.Equal(JsonValueKind.Object, TestServer.Parse(body).GetProperty("error").ValueKind);
+    }
+
     [Fact]
     public async Task TextBecomesTokensAndTextAgain()
     {

@@ -139,6 +139,24 @@ public sealed class PrefixTests(ScriptedModel model) : IClassFixture<ScriptedMod
         }
     }
 
+    // Templates take what stands before the quote for thinking, unless they are told that there was none.
+    [Fact]
+    public async Task AnAnswerThatQuotesTheEndOfThinkingIsKnownAgain()
+    {
+        using var quoting = new ScriptedModel(["unused"], ["Thoughts end", " with `</thi", "nk>` and", " answers begin."]);
+        await using TestServer server = await TestServer.StartAsync(quoting.Load(s_options));
+        var messages = new JsonArray(new JsonObject { ["role"] = "user", ["content"] = string.Concat(Enumerable.Repeat("How? ", 30)) });
+        int known = 0;
+        for (int turn = 0; turn < 3; turn++)
+        {
+            (int prompt, int cached, int output) = await Turn(server, messages, withTools: false);
+            Assert.Equal("Thoughts end with `</think>` and answers begin.", (string?)messages[^1]!["content"]);
+            Assert.Equal(known, cached);
+            known = prompt + output - 1;
+            messages.Add(new JsonObject { ["role"] = "user", ["content"] = $"And {turn}?" });
+        }
+    }
+
     [Fact]
     public async Task AHeaderThatChangesIsNamedInTheLog()
     {
@@ -147,7 +165,11 @@ public sealed class PrefixTests(ScriptedModel model) : IClassFixture<ScriptedMod
         foreach (string build in (string[])["a1b", "c2d"])
         {
             var messages = new JsonArray(new JsonObject { ["role"] = "system", ["content"] = $"x-anthropic-billing-header: cch={build}; \nA secret. " + string.Concat(Enumerable.Repeat("Be careful. ", 40)) }, new JsonObject { ["role"] = "user", ["content"] = "Hi" });
-            await Turn(server, messages, withTools: false);
+            JsonElement usage = (await server.Post(Chat, ChatBody(messages, withTools: false))).GetProperty("usage");
+            JsonElement miss = usage.GetProperty("cache_miss_details");
+            Assert.Equal(build == "a1b" ? ("unknown", null) : ("diverged", "x-anthropic-billing-header"), (miss.GetProperty("reason").GetString(), miss.TryGetProperty("volatile_line", out JsonElement changing) ? changing.GetString() : null));
+            Assert.Equal(build != "a1b", miss.GetProperty("token_index").GetInt32() > 0);
+            Assert.DoesNotContain("secret", usage.GetRawText(), StringComparison.Ordinal);
         }
 
         // The session is closed a moment after its reply was sent.

@@ -10,9 +10,9 @@ public sealed class ResponsesTests(ScriptedModel model) : IClassFixture<Scripted
 
     private static readonly object s_tool = new { type = "function", name = "add", description = "Adds", parameters = JsonNode.Parse(ScriptedModel.ToolJson) };
 
-    private static readonly object s_plain = new { input = "Hi", reasoning = new { effort = "none" }, temperature = 0 };
+    private static readonly object s_plain = new { input = "Hi", reasoning = new { effort = "none" }, temperature = 0, drafts = 0 };
 
-    private static readonly object s_calling = new { input = "What is 20 and 22?", tools = new[] { s_tool }, temperature = 0 };
+    private static readonly object s_calling = new { input = "What is 20 and 22?", tools = new[] { s_tool }, temperature = 0, drafts = 0 };
 
     private Task<TestServer> Start(ServerOptions? options = null) => TestServer.StartAsync(model.Load(), options);
 

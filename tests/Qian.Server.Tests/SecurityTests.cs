@@ -105,7 +105,7 @@ public sealed class SecurityTests(ScriptedModel model) : IClassFixture<ScriptedM
         Assert.Equal((404, "unknown_url"), (status, json.GetProperty("error").GetProperty("code").GetString()));
         (status, json) = await server.PostAny("/v1/messages/batches", new { });
         Assert.Equal((404, "not_found_error"), (status, json.GetProperty("error").GetProperty("type").GetString()));
-        Assert.Equal(HttpStatusCode.NotFound, (await Get(server, "/v1/chat/completions")).StatusCode);
+        Assert.Equal(HttpStatusCode.MethodNotAllowed, (await Get(server, "/v1/chat/completions")).StatusCode);
         Assert.Equal(HttpStatusCode.NotFound, (await Get(server, "/v1/models/other")).StatusCode);
     }
 

@@ -13,23 +13,25 @@ internal static class ConversationEncoder
     private const char MarkStart = '\uE0F0';
     private const char MarkEnd = '\uE0F1';
     private const string TurnEnd = "<|im_end|>";
+    private const string ThinkingEnd = "</think>";
 
-    // `messages` are normalized for the template.
+    // `messages` are normalized for the template; `scope`: whose replies may be known.
     public static EncodedPrompt Encode(
-        Tokenizer tokenizer, ChatTemplate template, ReplyMemory replies, IReadOnlyList<Message> messages, IReadOnlyList<ToolDefinition>? tools, ChatTemplateOptions options)
+        Tokenizer tokenizer, ChatTemplate template, ReplyMemory replies, IReadOnlyList<Message> messages, IReadOnlyList<ToolDefinition>? tools, ChatTemplateOptions options, string scope = "")
     {
         // A template that prints the time must print the same one twice.
         options = options with { Now = options.Now ?? DateTimeOffset.Now };
-        IReadOnlyList<PromptSegment> plain = template.RenderSegments(messages, tools, options);
-        string text = PromptEncoder.Join(plain);
         var known = new KnownReply[messages.Count][];
         bool anyKnown = false;
         for (int i = 0; i < known.Length; i++)
         {
-            known[i] = messages[i].Content.All(part => part.Kind == ContentKind.Text) ? replies.Find(messages[i]) : [];
+            known[i] = messages[i].Content.All(part => part.Kind == ContentKind.Text) ? replies.Find(messages[i], scope) : [];
             anyKnown |= known[i].Length > 0;
         }
 
+        messages = [.. messages.Select((message, i) => known[i].Length > 0 ? WithoutThinking(message) : message)];
+        IReadOnlyList<PromptSegment> plain = template.RenderSegments(messages, tools, options);
+        string text = PromptEncoder.Join(plain);
         if (anyKnown && !text.Contains(MarkStart, StringComparison.Ordinal) && !text.Contains(MarkEnd, StringComparison.Ordinal))
         {
             IReadOnlyList<PromptSegment> marked = template.RenderSegments([.. messages.Select((message, i) => known[i].Length > 0 ? Mark(message, i) : message)], tools, options);
@@ -39,6 +41,11 @@ internal static class ConversationEncoder
 
         return new EncodedPrompt([.. PromptEncoder.Encode(tokenizer, plain)], text);
     }
+
+    // An answer of ours that quotes the end of thinking says so: templates look for thinking in the text of messages that have no
+    // field for it, and would leave out what stands before the quote.
+    private static Message WithoutThinking(Message message) =>
+        message.ReasoningContent is null && message.Text.Contains(ThinkingEnd, StringComparison.Ordinal) ? message with { ReasoningContent = "" } : message;
 
     // Thinking is always marked, so that it can be put back where the client left it out; an empty answer is not, since templates
     // treat it differently.

@@ -47,18 +47,18 @@ internal sealed class ReplyMemory
         }
     }
 
-    // Replies that this message may be, latest first.
-    public KnownReply[] Find(Message message)
+    // Replies that this message may be, latest first. `scope`: replies to others are none of it.
+    public KnownReply[] Find(Message message, string scope = "")
     {
         if (message.Role != MessageRole.Assistant)
             return [];
-        string key = KeyOf(message);
+        string key = KeyOf(message, scope);
         lock (_lock)
             return _byKey.TryGetValue(key, out List<KnownReply>? same) ? [.. Enumerable.Reverse(same)] : [];
     }
 
     // A message's identity: what stays the same of it on its way through clients.
-    public static string KeyOf(Message message)
+    public static string KeyOf(Message message, string scope = "")
     {
         var text = new StringBuilder(message.Text.ReplaceLineEndings("\n").Trim());
         foreach (ToolCall call in message.ToolCalls)
@@ -67,11 +67,13 @@ internal sealed class ReplyMemory
             WriteCanonical(text, ToolArguments.ToObject(call.Arguments), depth: 0);
         }
 
+        if (scope.Length > 0)
+            text.Append('\u0003').Append(scope);
         return Convert.ToHexString(SHA256.HashData(Encoding.UTF8.GetBytes(text.ToString())));
     }
 
     // Takes in a reply of `message` that was generated after `prompt`. `isThinking`: it broke off inside of the thinking.
-    public void Add(Tokenizer tokenizer, ReadOnlySpan<int> prompt, ReadOnlySpan<int> reply, Message message, bool thinks, bool isThinking, IReadOnlyCollection<int> endIds)
+    public void Add(Tokenizer tokenizer, ReadOnlySpan<int> prompt, ReadOnlySpan<int> reply, Message message, bool thinks, bool isThinking, IReadOnlyCollection<int> endIds, string scope = "")
     {
         // A turn that ended in another way than templates write it has no end yet.
         if (reply.Length > 0 && endIds.Contains(reply[^1]) && !(tokenizer.TryGetId("<|im_end|>", out int turnEnd) && reply[^1] == turnEnd))
@@ -88,7 +90,7 @@ internal sealed class ReplyMemory
                 content = -1;
         }
 
-        Add(new KnownReply(KeyOf(message), HashOf(prompt), reply.ToArray(), content, thinks, (message.ReasoningContent ?? "").Trim()) { HasAnswer = !isThinking });
+        Add(new KnownReply(KeyOf(message, scope), HashOf(prompt), reply.ToArray(), content, thinks, (message.ReasoningContent ?? "").Trim()) { HasAnswer = !isThinking });
     }
 
     public static byte[] HashOf(ReadOnlySpan<int> tokens) => SHA256.HashData(MemoryMarshal.AsBytes(tokens));

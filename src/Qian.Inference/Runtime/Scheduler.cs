@@ -282,7 +282,7 @@ internal sealed class Scheduler : IDisposable
         {
             if (IsBeingRead(generation))
                 return false;
-            PrefixMatch match = _store.Restore(generation.State, generation.AllTokens);
+            PrefixMatch match = _store.Restore(generation.Timeline.Root, generation.State, generation.AllTokens);
             generation.WhenBegun?.Invoke(match, generation.State.TokenCount);
             generation.Places = _plan.Places(generation.AllTokens, generation.State.TokenCount);
         }
@@ -301,7 +301,7 @@ internal sealed class Scheduler : IDisposable
     {
         foreach (Generation other in _active)
         {
-            if (!other.IsBegun || other.Arrival > generation.Arrival || other.State.Adapter != generation.State.Adapter || other.Places.Count == 0)
+            if (!other.IsBegun || other.Arrival > generation.Arrival || other.Timeline.Root != generation.Timeline.Root || other.Places.Count == 0)
                 continue;
             int shared = other.AllTokens.CommonPrefixLength(generation.AllTokens);
             for (int i = other.NextPlace; i < other.Places.Count && other.Places[i].TokenCount <= shared; i++)
@@ -399,13 +399,13 @@ internal sealed class Scheduler : IDisposable
                 ReadOnlySpan<int> tokens = generation.AllTokens[..place.TokenCount];
                 if (place.TokenCount == state.TokenCount)
                 {
-                    if (_store.Lacks(state.Adapter, tokens))
-                        _store.Keep(state.Fork(), tokens, place.IsMinor);
+                    if (_store.Lacks(generation.Timeline.Root, tokens))
+                        _store.Keep(generation.Timeline.Root, state.Fork(), tokens, place.IsMinor);
                 }
                 else if (generation.Capture is { } capture)
                 {
                     capture.Adopt(state, place.TokenCount);
-                    _store.Keep(capture, tokens, place.IsMinor);
+                    _store.Keep(generation.Timeline.Root, capture, tokens, place.IsMinor);
                     generation.Capture = null;
                 }
             }
@@ -450,8 +450,8 @@ internal sealed class Scheduler : IDisposable
         try
         {
             SequenceState state = generation.State;
-            if (generation.IsBegun && generation.Samples && state.TokenCount > 0 && _store.Lacks(state.Adapter, generation.AllTokens[..state.TokenCount]))
-                _store.Keep(state.Fork(), generation.AllTokens[..state.TokenCount], isMinor: false);
+            if (generation.IsBegun && generation.Samples && state.TokenCount > 0 && _store.Lacks(generation.Timeline.Root, generation.AllTokens[..state.TokenCount]))
+                _store.Keep(generation.Timeline.Root, state.Fork(), generation.AllTokens[..state.TokenCount], isMinor: false);
         }
         catch (Exception)
         {

@@ -7,17 +7,22 @@ namespace Qian.Inference.Runtime;
 internal sealed class Timeline : IDisposable
 {
     private readonly List<int> _tokens;
+    private readonly string _scope;
 
-    public Timeline(SequenceState state)
-        : this(state, [])
+    // `scope`: who else may know the text.
+    public Timeline(SequenceState state, string scope = "")
+        : this(state, [], scope)
     {
     }
 
-    private Timeline(SequenceState state, List<int> tokens)
+    private Timeline(SequenceState state, List<int> tokens, string scope)
     {
         State = state;
         _tokens = tokens;
+        _scope = scope;
     }
+
+    public PrefixRoot Root => new(State.Adapter, _scope);
 
     public SequenceState State { get; }
 
@@ -43,7 +48,7 @@ internal sealed class Timeline : IDisposable
         _tokens.RemoveRange(tokenCount, _tokens.Count - tokenCount);
     }
 
-    public Timeline Fork() => new(State.Fork(), [.. _tokens]);
+    public Timeline Fork() => new(State.Fork(), [.. _tokens], _scope);
 
     public void Clear()
     {

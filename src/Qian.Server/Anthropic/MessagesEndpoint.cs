@@ -13,8 +13,9 @@ internal sealed class MessagesEndpoint(Engine engine, ServerOptions options, Rep
     public async Task AnswerAsync(HttpContext context)
     {
         using JsonDocument body = await RequestBody.ReadAsync(context, options.MaxBodyBytes).ConfigureAwait(false);
-        ChatRequest request = MessagesReader.Read(JsonFields.Root(body.RootElement), options);
-        ReplyOrder order = request.Order(engine) with { Adapter = AdapterChoice.Of(JsonFields.Root(body.RootElement), engine) };
+        JsonFields fields = JsonFields.Root(body.RootElement);
+        ChatRequest request = MessagesReader.Read(fields, options);
+        ReplyOrder order = request.Order(engine, ServingTerms.Read(context, fields, engine, options));
         ReplyHead head = ReplyHead.New("msg_", order.Adapter?.Name ?? options.ModelName);
         if (request.Streams)
             await replies.StreamAsync(context, order, (events, run) => new MessagesWriter(events, head, run)).ConfigureAwait(false);

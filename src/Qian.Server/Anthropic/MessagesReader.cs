@@ -28,7 +28,9 @@ internal static class MessagesReader
                 TopK = body.Integer("top_k", 0, int.MaxValue),
                 StopStrings = Stops(body),
                 ThinkingBudget = budget,
+                Constraint = Format(body, out string formatPath),
             },
+            FormatPath = formatPath,
             OneCallOnly = oneCallOnly,
             MustCall = mustCall,
             RequiredTool = requiredTool,
@@ -220,6 +222,28 @@ internal static class MessagesReader
             "tool" => (true, oneOnly, true, choice.Text("name") ?? throw Required("tool_choice.name")),
             _ => throw RequestFault.Bad("tool_choice.type", "Input should be 'auto', 'any', 'tool' or 'none'"),
         };
+    }
+
+    // The form of the answer: output_config.format, or output_format as it was first called.
+    private static OutputConstraint? Format(JsonFields body, out string path)
+    {
+        JsonFields? config = body.Object("output_config")?.Object("format"), early = body.Object("output_format");
+        path = config is null ? "output_format" : "output_config.format";
+        if (config is not null && early is not null)
+            throw RequestFault.Bad("output_format", "`output_config.format` says already what the reply must look like; give only one");
+        if ((config ?? early) is not { } format)
+            return null;
+        if ((format.Text("type") ?? throw Required(format.PathOf("type"))) != "json_schema")
+            throw RequestFault.Bad(format.PathOf("type"), "Input should be 'json_schema'");
+        JsonFields schema = format.Object("schema") ?? throw Required(format.PathOf("schema"));
+        try
+        {
+            return OutputConstraint.JsonSchema(schema.Json);
+        }
+        catch (BadRequestException refusal)
+        {
+            throw RequestFault.Bad(format.PathOf("schema"), refusal.Message);
+        }
     }
 
     private static ToolDefinition[]? Tools(JsonFields body, int maxCount)

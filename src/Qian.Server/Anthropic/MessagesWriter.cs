@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.Json;
+using Qian.Inference;
 using Qian.Inference.Chat.Output;
 using Qian.Server.Http;
 using Qian.Server.Replies;
@@ -115,8 +116,9 @@ internal sealed class MessagesWriter : IReplyWriter
 
     private static void WriteStop(Utf8JsonWriter json, ReplyEnd end)
     {
-        json.WriteString("stop_reason", end.IsCut ? "max_tokens" : end.StopString is not null ? "stop_sequence" : end.HasCalls ? "tool_use" : "end_turn");
+        json.WriteString("stop_reason", end.Finish == FinishReason.ContextFull ? "model_context_window_exceeded" : end.IsCut ? "max_tokens" : end.StopString is not null ? "stop_sequence" : end.HasCalls ? "tool_use" : "end_turn");
         json.WriteString("stop_sequence", end.StopString);
+        end.WriteDetail(json);
     }
 
     // Cached tokens are not input tokens in this dialect.
@@ -130,6 +132,7 @@ internal sealed class MessagesWriter : IReplyWriter
         json.WriteStartObject("output_tokens_details");
         json.WriteNumber("thinking_tokens", usage.ReasoningCount);
         json.WriteEndObject();
+        usage.WriteExtensions(json);
         json.WriteEndObject();
     }
 

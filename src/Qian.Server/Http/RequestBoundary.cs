@@ -26,7 +26,7 @@ internal sealed class RequestBoundary(Doorkeeper doorkeeper, ServerMetrics metri
                 await next(context).ConfigureAwait(false);
                 // No endpoint, or one for another method: routing says so without a body.
                 if (!context.Response.HasStarted && context.Response.StatusCode is StatusCodes.Status404NotFound or StatusCodes.Status405MethodNotAllowed && context.Response.ContentLength is null)
-                    await JsonReply.SendFaultAsync(context, RequestFault.NoSuchPlace(Shorten(context.Request.Method), Shorten(context.Request.Path.Value ?? "/"))).ConfigureAwait(false);
+                    await JsonReply.SendFaultAsync(context, Unrouted(context)).ConfigureAwait(false);
             }
         }
         catch (Exception error) when (error is ClientGoneException || context.RequestAborted.IsCancellationRequested)
@@ -44,6 +44,12 @@ internal sealed class RequestBoundary(Doorkeeper doorkeeper, ServerMetrics metri
         }
 
         Tell(context, record);
+    }
+
+    private static RequestFault Unrouted(HttpContext context)
+    {
+        string method = Shorten(context.Request.Method), path = Shorten(context.Request.Path.Value ?? "/");
+        return context.Response.StatusCode == StatusCodes.Status405MethodNotAllowed ? RequestFault.WrongMethod(method, path) : RequestFault.NoSuchPlace(method, path);
     }
 
     private void Tell(HttpContext context, RequestRecord record)

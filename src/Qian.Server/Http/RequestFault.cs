@@ -37,6 +37,8 @@ internal sealed class RequestFault : Exception
 
     public static RequestFault NoSuchPlace(string method, string path) => new(StatusCodes.Status404NotFound, $"There is no {method} {path} here.", code: "unknown_url");
 
+    public static RequestFault WrongMethod(string method, string path) => new(StatusCodes.Status405MethodNotAllowed, $"{method} is not what {path} is asked with; the Allow header says what is.", code: "method_not_supported");
+
     public static RequestFault NotFound(string? parameter, string message) => new(StatusCodes.Status404NotFound, message, parameter, "not_found");
 
     public static RequestFault NoSuchModel(string served) => new(StatusCodes.Status404NotFound, $"There is no such model here; this server has '{served}'.", "model", "model_not_found");

@@ -49,7 +49,7 @@ internal sealed class RequestRecord(string method)
 
     public ReplyUsage Usage { get; set; }
 
-    // How the choices ended: stop, length, tool_calls.
+    // How the choices ended: stop, length, tool_calls, context, repetition.
     public ConcurrentQueue<string> Finishes { get; } = new();
 
     public string? ErrorCode { get; set; }
@@ -86,7 +86,7 @@ internal sealed class RequestRecord(string method)
     // As the header of that name has it.
     public string ServerTiming() => string.Create(
         CultureInfo.InvariantCulture,
-        $"queue;dur={Queued.TotalMilliseconds:0.###}, prefill;dur={Prefill.TotalMilliseconds:0.###}, decode;dur={Decode.TotalMilliseconds:0.###}, prompt;desc=\"{Usage.PromptCount}\", cached;desc=\"{Usage.CachedCount}\", output;desc=\"{Usage.OutputCount}\"");
+        $"queue;dur={Queued.TotalMilliseconds:0.###}, prefill;dur={Prefill.TotalMilliseconds:0.###}, decode;dur={Decode.TotalMilliseconds:0.###}, prompt;desc=\"{Usage.PromptCount}\", cached;desc=\"{Usage.CachedCount}\", output;desc=\"{Usage.OutputCount}\", drafted;desc=\"{Usage.DraftedCount}\", accepted;desc=\"{Usage.AcceptedCount}\"");
 
     // One object on one line.
     public void Write(Utf8JsonWriter json, bool withRemote, bool withContents)
@@ -140,6 +140,8 @@ internal sealed class RequestRecord(string method)
         json.WriteNumber("cached_tokens", Usage.CachedCount);
         json.WriteNumber("output_tokens", Usage.OutputCount);
         json.WriteNumber("reasoning_tokens", Usage.ReasoningCount);
+        json.WriteNumber("drafted_tokens", Usage.DraftedCount);
+        json.WriteNumber("accepted_tokens", Usage.AcceptedCount);
         json.WriteStartArray("finish_reasons");
         foreach (string finish in Finishes)
             json.WriteStringValue(finish);

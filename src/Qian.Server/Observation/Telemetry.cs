@@ -66,6 +66,8 @@ internal static class Telemetry
         span.SetTag("gen_ai.usage.input_tokens", usage.PromptCount);
         span.SetTag("gen_ai.usage.output_tokens", usage.OutputCount);
         span.SetTag("gen_ai.usage.cache_read.input_tokens", usage.CachedCount);
+        span.SetTag("qian.usage.drafted_tokens", usage.DraftedCount);
+        span.SetTag("qian.usage.accepted_tokens", usage.AcceptedCount);
         span.SetTag("qian.queue.duration", record.Queued.TotalSeconds);
         span.SetTag("qian.prefill.duration", record.Prefill.TotalSeconds);
         span.SetTag("qian.decode.duration", record.Decode.TotalSeconds);

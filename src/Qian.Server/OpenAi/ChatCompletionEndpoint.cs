@@ -12,8 +12,9 @@ internal sealed class ChatCompletionEndpoint(Engine engine, ServerOptions option
     public async Task AnswerAsync(HttpContext context)
     {
         using JsonDocument body = await RequestBody.ReadAsync(context, options.MaxBodyBytes).ConfigureAwait(false);
-        ChatRequest request = ChatCompletionReader.Read(JsonFields.Root(body.RootElement), options);
-        ReplyOrder order = request.Order(engine) with { Adapter = AdapterChoice.Of(JsonFields.Root(body.RootElement), engine) };
+        JsonFields fields = JsonFields.Root(body.RootElement);
+        ChatRequest request = ChatCompletionReader.Read(fields, options);
+        ReplyOrder order = request.Order(engine, ServingTerms.Read(context, fields, engine, options));
         ReplyHead head = ReplyHead.New("chatcmpl-", order.Adapter?.Name ?? options.ModelName);
         if (request.Streams)
             await replies.StreamAsync(context, order, (events, _) => new ChatCompletionWriter(events, head, request, engine)).ConfigureAwait(false);

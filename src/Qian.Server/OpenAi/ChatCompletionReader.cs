@@ -18,7 +18,7 @@ internal static class ChatCompletionReader
         if (alternatives is > 0 && !withLogProbs)
             throw body.Invalid("top_logprobs", "it needs 'logprobs' to be true.");
         RefuseUnserved(body);
-        (_, bool mustCall, string? requiredTool) = ToolChoice(body);
+        ToolChoice choice = ToolChoice.Read(body);
         return new ChatRequest
         {
             Messages = Messages(body, options.MaxMessageCount),
@@ -31,8 +31,9 @@ internal static class ChatCompletionReader
                 ThinkingBudget = body.Integer("thinking_budget", 0, int.MaxValue),
                 Constraint = ConstraintFields.Read(body),
             },
-            MustCall = mustCall,
-            RequiredTool = requiredTool,
+            MustCall = choice.MustCall,
+            RequiredTool = choice.Tool,
+            AllowedTools = choice.Allowed,
             ChoiceCount = body.Integer("n", 1, SamplingFields.MostChoices) ?? 1,
             OneCallOnly = body.Flag("parallel_tool_calls") == false,
             Streams = body.Flag("stream") ?? false,
@@ -55,7 +56,7 @@ internal static class ChatCompletionReader
     public static IReadOnlyList<ToolDefinition>? Tools(JsonFields body, int maxCount)
     {
         JsonElement[]? items = body.List("tools", maxCount);
-        bool mayCall = ToolChoice(body).MayCall;
+        bool mayCall = ToolChoice.Read(body).MayCall;
         if (items is null || items.Length == 0)
             return null;
         var tools = new ToolDefinition[items.Length];
@@ -83,29 +84,6 @@ internal static class ChatCompletionReader
             EnableThinking = thinks,
             PreserveThinking = kwargs?.Flag("preserve_thinking") ?? body.Flag("preserve_thinking"),
             ExtraVariables = kwargs?.Json ?? default,
-        };
-    }
-
-    // 'auto', 'none', 'required', or the tool to call, in either of the two forms in use.
-    private static (bool MayCall, bool MustCall, string? Tool) ToolChoice(JsonFields body)
-    {
-        JsonElement choice = body.Any("tool_choice");
-        if (choice.ValueKind == JsonValueKind.Undefined)
-            return (true, false, null);
-        if (choice.ValueKind == JsonValueKind.Object)
-        {
-            JsonFields named = JsonFields.Of(choice, "tool_choice");
-            if (named.RequiredText("type") != "function")
-                throw body.Invalid("tool_choice", "only a tool of type 'function' can be chosen.");
-            return (true, true, named.Object("function")?.RequiredText("name") ?? named.RequiredText("name"));
-        }
-
-        return JsonFields.AsText(choice, "tool_choice") switch
-        {
-            "auto" => (true, false, null),
-            "none" => (false, false, null),
-            "required" => (true, true, null),
-            _ => throw body.Invalid("tool_choice", "expected 'auto', 'none', 'required' or a tool."),
         };
     }
 

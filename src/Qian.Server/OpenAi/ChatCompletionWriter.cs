@@ -39,7 +39,7 @@ internal sealed class ChatCompletionWriter : IReplyWriter
                 json.WriteNull("logprobs");
             else
                 LogProbWriter.WriteChat(json, engine.Tokenizer, drafts[i].AnswerTokens);
-            json.WriteString("finish_reason", FinishOf(drafts[i].End!));
+            WriteFinish(json, drafts[i].End);
             json.WriteEndObject();
         }
 
@@ -60,10 +60,16 @@ internal sealed class ChatCompletionWriter : IReplyWriter
         json.WriteStartObject("completion_tokens_details");
         json.WriteNumber("reasoning_tokens", usage.ReasoningCount);
         json.WriteEndObject();
+        usage.WriteExtensions(json);
         json.WriteEndObject();
     }
 
-    public static string FinishOf(ReplyEnd end) => end.IsCut ? "length" : end.HasCalls ? "tool_calls" : "stop";
+    // The official reason, and the true one where that has no word for it. Null: it goes on.
+    public static void WriteFinish(Utf8JsonWriter json, ReplyEnd? end)
+    {
+        json.WriteString("finish_reason", end is null ? null : end.IsCut ? "length" : end.HasCalls ? "tool_calls" : "stop");
+        end?.WriteDetail(json);
+    }
 
     public void Begin()
     {
@@ -87,7 +93,7 @@ internal sealed class ChatCompletionWriter : IReplyWriter
         if (scored.Length > 0)
             EndChunk(Chunk(piece.ChoiceIndex), scored, null);
         if (piece.End is { } end)
-            EndChunk(Chunk(piece.ChoiceIndex), [], FinishOf(end));
+            EndChunk(Chunk(piece.ChoiceIndex), [], end);
     }
 
     public void Wait()
@@ -189,14 +195,14 @@ internal sealed class ChatCompletionWriter : IReplyWriter
         return json;
     }
 
-    private void EndChunk(Utf8JsonWriter json, GeneratedToken[] scored, string? finish)
+    private void EndChunk(Utf8JsonWriter json, GeneratedToken[] scored, ReplyEnd? end)
     {
         json.WriteEndObject();
         if (scored.Length > 0)
             LogProbWriter.WriteChat(json, _engine.Tokenizer, scored);
         else
             json.WriteNull("logprobs");
-        json.WriteString("finish_reason", finish);
+        WriteFinish(json, end);
         json.WriteEndObject();
         json.WriteEndArray();
         if (_request.StreamsUsage)

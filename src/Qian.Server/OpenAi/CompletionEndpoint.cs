@@ -12,8 +12,9 @@ internal sealed class CompletionEndpoint(Engine engine, ServerOptions options, R
     public async Task AnswerAsync(HttpContext context)
     {
         using JsonDocument body = await RequestBody.ReadAsync(context, options.MaxBodyBytes).ConfigureAwait(false);
-        CompletionRequest request = CompletionRequest.Read(JsonFields.Root(body.RootElement), engine);
-        ReplyOrder order = request.Order with { Adapter = AdapterChoice.Of(JsonFields.Root(body.RootElement), engine) };
+        JsonFields fields = JsonFields.Root(body.RootElement);
+        CompletionRequest request = CompletionRequest.Read(fields, engine);
+        ReplyOrder order = ServingTerms.Read(context, fields, engine, options).Lay(request.Order);
         ReplyHead head = ReplyHead.New("cmpl-", order.Adapter?.Name ?? options.ModelName);
         if (request.Streams)
             await replies.StreamAsync(context, order, (events, _) => new CompletionWriter(events, head, request, engine.Tokenizer)).ConfigureAwait(false);

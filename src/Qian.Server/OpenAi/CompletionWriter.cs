@@ -42,7 +42,7 @@ internal sealed class CompletionWriter : IReplyWriter
                 WriteLogProbs(json, tokenizer, [.. drafts[i].PromptScores ?? [], .. drafts[i].AnswerTokens.Select(Score)], ref offset);
             else
                 json.WriteNull("logprobs");
-            json.WriteString("finish_reason", ChatCompletionWriter.FinishOf(drafts[i].End!));
+            ChatCompletionWriter.WriteFinish(json, drafts[i].End);
             json.WriteEndObject();
         }
 
@@ -73,7 +73,7 @@ internal sealed class CompletionWriter : IReplyWriter
         if (text.Length > 0 || scores.Count > 0)
             Chunk(piece.ChoiceIndex, text, scores, null);
         if (piece.End is { } end)
-            Chunk(piece.ChoiceIndex, "", [], ChatCompletionWriter.FinishOf(end));
+            Chunk(piece.ChoiceIndex, "", [], end);
     }
 
     public void Wait()
@@ -143,7 +143,7 @@ internal sealed class CompletionWriter : IReplyWriter
         json.WriteEndObject();
     }
 
-    private void Chunk(int choiceIndex, string text, List<TokenScore> scores, string? finish)
+    private void Chunk(int choiceIndex, string text, List<TokenScore> scores, ReplyEnd? end)
     {
         Utf8JsonWriter json = _events.Event();
         json.WriteStartObject();
@@ -156,7 +156,7 @@ internal sealed class CompletionWriter : IReplyWriter
             WriteLogProbs(json, _tokenizer, scores, ref _textLengths[choiceIndex]);
         else
             json.WriteNull("logprobs");
-        json.WriteString("finish_reason", finish);
+        ChatCompletionWriter.WriteFinish(json, end);
         json.WriteEndObject();
         json.WriteEndArray();
         if (_request.StreamsUsage)

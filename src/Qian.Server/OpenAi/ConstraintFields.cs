@@ -4,15 +4,29 @@ using Qian.Server.Http;
 
 namespace Qian.Server.OpenAi;
 
-// What a reply must look like: the official response_format, and the fields that local servers have added (vLLM's guided_*, and its
+// What a reply must look like: the official response_format (text.format for responses), and the fields that local servers have added (vLLM's guided_*, and its
 // structured_outputs that holds them all; llama.cpp's grammar and json_schema). At most one may be given.
 internal static class ConstraintFields
 {
-    public static OutputConstraint? Read(JsonFields body)
+    // The official field's name, for those who have to speak of it.
+    public const string ChatFormat = "response_format", ResponsesFormat = "text.format";
+
+    // Of chat completions and completions.
+    public static OutputConstraint? Read(JsonFields body) => Read(body, ChatFormat, OfFormat(body.Object("response_format"), isFlat: false));
+
+    // Of responses, which have the schema right in the format.
+    public static OutputConstraint? ReadResponses(JsonFields body)
+    {
+        if (body.Has("response_format"))
+            throw RequestFault.Bad("response_format", "Unsupported parameter: 'response_format'. In the Responses API, this parameter has moved to 'text.format'.", "unsupported_parameter");
+        return Read(body, ResponsesFormat, OfFormat(body.Object("text")?.Object("format"), isFlat: true));
+    }
+
+    private static OutputConstraint? Read(JsonFields body, string officialName, OutputConstraint? official)
     {
         OutputConstraint? found = null;
         string? first = null;
-        Add("response_format", OfFormat(body));
+        Add(officialName, official);
         foreach (string name in (ReadOnlySpan<string>)["json_schema", "guided_json"])
             Add(name, Schema(body, name));
         foreach (string name in (ReadOnlySpan<string>)["grammar", "guided_grammar"])
@@ -41,9 +55,9 @@ internal static class ConstraintFields
         }
     }
 
-    private static OutputConstraint? OfFormat(JsonFields body)
+    private static OutputConstraint? OfFormat(JsonFields? given, bool isFlat)
     {
-        if (body.Object("response_format") is not { } format)
+        if (given is not { } format)
             return null;
         switch (format.RequiredText("type"))
         {
@@ -52,7 +66,7 @@ internal static class ConstraintFields
             case "json_object":
                 return format.Has("schema") ? Schema(format, "schema") : OutputConstraint.JsonObject;
             case "json_schema":
-                JsonFields named = format.Object("json_schema") ?? throw format.Missing("json_schema");
+                JsonFields named = isFlat ? format : format.Object("json_schema") ?? throw format.Missing("json_schema");
                 return Schema(named, "schema") ?? throw named.Missing("schema");
             case "regex":
                 return Of(format, "pattern", OutputConstraint.Regex) ?? throw format.Missing("pattern");

@@ -3,12 +3,15 @@ using Qian.Server.Http;
 
 namespace Qian.Server.Replies;
 
-// Places for replies that are generated side by side, first come first served. A request takes several places at once when
-// it asks for several choices. Who finds the queue full is turned away with a guess of when to come back.
+// Places for replies that are generated side by side. Who waits is let in by priority, lower numbers first; of the same priority
+// whoever's key holds the fewest places, so that one client's hundred requests do not keep another's one waiting; then first
+// come, first served. Who is next waits for as many places as it needs, and nobody overtakes it meanwhile but by these rules: a
+// request for many places comes to its turn. Who finds the queue full is turned away with a guess of when to come back.
 internal sealed class Admission
 {
     private readonly Lock _lock = new();
     private readonly LinkedList<Waiter> _waiting = new();
+    private readonly Dictionary<string, int> _held = new(StringComparer.Ordinal);   // places by caller, none with 0
     private readonly int _queueLimit;
     private int _freeCount;
     private double _secondsPerRequest = 1;   // running mean of how long places are held
@@ -40,18 +43,21 @@ internal sealed class Admission
         }
     }
 
-    // The fault comes at once, before the task: nobody starts a reply that has no place in the queue.
-    public Task<Ticket> EnterAsync(int placeCount, CancellationToken cancellation)
+    // The fault comes at once, before the task: nobody starts a reply that has no place in the queue. A request takes several
+    // places at once when it asks for several choices.
+    public Task<Ticket> EnterAsync(int placeCount, int priority, string caller, CancellationToken cancellation)
     {
-        var waiter = new Waiter(Math.Min(placeCount, PlaceCount));
+        var waiter = new Waiter(Math.Min(placeCount, PlaceCount), priority, caller);
         LinkedListNode<Waiter> node;
         lock (_lock)
         {
-            if (_waiting.Count == 0 && _freeCount >= waiter.PlaceCount)
-                return Task.FromResult(Take(waiter.PlaceCount));
-            if (_waiting.Count >= _queueLimit)
-                throw RequestFault.Busy(_waiting.Count, Math.Clamp((int)Math.Ceiling(_secondsPerRequest * (_waiting.Count + 1) / PlaceCount), 1, 600));
             node = _waiting.AddLast(waiter);
+            Admit();
+            if (node.List is not null && _waiting.Count > _queueLimit)
+            {
+                _waiting.Remove(node);
+                throw RequestFault.Busy(_waiting.Count, Math.Clamp((int)Math.Ceiling(_secondsPerRequest * (_waiting.Count + 1) / PlaceCount), 1, 600));
+            }
         }
 
         return WaitAsync(node, cancellation);
@@ -79,18 +85,29 @@ internal sealed class Admission
 
     private void Admit()
     {
-        while (_waiting.First is { } first && _freeCount >= first.Value.PlaceCount)
+        while (Next() is { } next && _freeCount >= next.Value.PlaceCount)
         {
-            _waiting.RemoveFirst();
-            first.Value.Admitted.TrySetResult(Take(first.Value.PlaceCount));
+            Waiter waiter = next.Value;
+            _waiting.Remove(next);
+            _freeCount -= waiter.PlaceCount;
+            _held[waiter.Caller] = _held.GetValueOrDefault(waiter.Caller) + waiter.PlaceCount;
+            waiter.Admitted.TrySetResult(new Ticket(this, waiter.PlaceCount, waiter.Caller));
         }
     }
 
-    private Ticket Take(int placeCount)
+    private LinkedListNode<Waiter>? Next()
     {
-        _freeCount -= placeCount;
-        return new Ticket(this, placeCount);
+        LinkedListNode<Waiter>? best = null;
+        for (LinkedListNode<Waiter>? node = _waiting.First; node is not null; node = node.Next)
+        {
+            if (best is null || Order(node.Value).CompareTo(Order(best.Value)) < 0)
+                best = node;
+        }
+
+        return best;
     }
+
+    private (int, int) Order(Waiter waiter) => (waiter.Priority, _held.GetValueOrDefault(waiter.Caller));
 
     private void GiveBack(Ticket ticket)
     {
@@ -98,15 +115,22 @@ internal sealed class Admission
         {
             _secondsPerRequest += (Stopwatch.GetElapsedTime(ticket.TakenAt).TotalSeconds - _secondsPerRequest) / 8;
             _freeCount += ticket.PlaceCount;
+            int held = _held[ticket.Caller] - ticket.PlaceCount;
+            if (held > 0)
+                _held[ticket.Caller] = held;
+            else
+                _held.Remove(ticket.Caller);
             Admit();
         }
     }
 
-    internal sealed class Ticket(Admission admission, int placeCount) : IDisposable
+    internal sealed class Ticket(Admission admission, int placeCount, string caller) : IDisposable
     {
         private bool _isGivenBack;
 
         public int PlaceCount => placeCount;
+
+        public string Caller => caller;
 
         public long TakenAt { get; } = Stopwatch.GetTimestamp();
 
@@ -119,9 +143,13 @@ internal sealed class Admission
         }
     }
 
-    private sealed class Waiter(int placeCount)
+    private sealed class Waiter(int placeCount, int priority, string caller)
     {
         public int PlaceCount => placeCount;
+
+        public int Priority => priority;
+
+        public string Caller => caller;
 
         // Continuations must not run under the lock.
         public TaskCompletionSource<Ticket> Admitted { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);

@@ -22,6 +22,12 @@ internal sealed record ChatRequest
 
     public string? RequiredTool { get; init; }
 
+    // Names of the tools that may be called, where not all that the prompt shows may.
+    public IReadOnlyList<string>? AllowedTools { get; init; }
+
+    // The field that says what the reply must look like, as the dialect calls it.
+    public string FormatPath { get; init; } = "response_format";
+
     public int ChoiceCount { get; init; } = 1;
 
     // The reply ends with its first tool call.
@@ -46,11 +52,11 @@ internal sealed record ChatRequest
     }
 
     // The prompt's tokens; replies that came from this engine keep theirs.
-    private EncodedPrompt Encode(Engine engine)
+    private EncodedPrompt Encode(Engine engine, string scope)
     {
         try
         {
-            return engine.EncodeChat(Messages, Tools, Template);
+            return engine.EncodeChat(Messages, Tools, Template, scope);
         }
         catch (BadRequestException refusal)
         {
@@ -58,13 +64,13 @@ internal sealed record ChatRequest
         }
     }
 
-    public ReplyOrder Order(Engine engine)
+    public ReplyOrder Order(Engine engine, ServingTerms terms)
     {
-        EncodedPrompt prompt = Encode(engine);
+        EncodedPrompt prompt = Encode(engine, terms.Scope);
         if (prompt.Tokens.Length >= engine.ContextLength)
             throw RequestFault.ContextExceeded("messages", prompt.Tokens.Length, engine.ContextLength);
         bool thinks = prompt.Thinks;
-        return new ReplyOrder
+        return terms.Lay(new ReplyOrder
         {
             Prompts = [prompt.Tokens],
             IsChat = true,
@@ -75,19 +81,33 @@ internal sealed record ChatRequest
             Sampling = Sampling with { ThinkingBudget = thinks ? Sampling.ThinkingBudget : null, Constraint = Constraint() },
             ChoiceCount = ChoiceCount,
             OneCallOnly = OneCallOnly,
-        };
+            ConstraintPath = Sampling.Constraint is null ? "tools" : FormatPath,
+        });
     }
 
     private OutputConstraint? Constraint()
     {
         try
         {
-            return ToolUse.Constrain(Tools, MustCall, RequiredTool, !OneCallOnly, Sampling.Constraint);
+            return ToolUse.Constrain(Callable(), MustCall, RequiredTool, !OneCallOnly, Sampling.Constraint);
         }
         catch (BadRequestException refusal)
         {
             throw RequestFault.Bad("tool_choice", $"Invalid 'tool_choice': {refusal.Message}", "invalid_value");
         }
+    }
+
+    private IReadOnlyList<ToolDefinition>? Callable()
+    {
+        if (AllowedTools is not { } allowed)
+            return Tools;
+        foreach (string name in allowed)
+        {
+            if (Tools?.Any(tool => tool.Name == name) != true)
+                throw new BadRequestException($"the tool '{(name.Length <= 64 ? name : name[..64])}' is allowed, but is not among the tools.");
+        }
+
+        return [.. Tools!.Where(tool => allowed.Contains(tool.Name))];
     }
 }
 
@@ -101,6 +121,9 @@ internal sealed record ReplyOrder
 
     public SamplingOptions Sampling { get; init; } = new();
 
+    // The request's field that a constraint comes from.
+    public string ConstraintPath { get; init; } = "response_format";
+
     // The preset of the checkpoint's name to take; none for text that is no conversation.
     public SamplingMode? Mode { get; init; }
 
@@ -113,6 +136,14 @@ internal sealed record ReplyOrder
     public IReadOnlyList<ToolDefinition>? Tools { get; init; }
 
     public bool OneCallOnly { get; init; }
+
+    // Where its text and what comes of it may be known again.
+    public string Scope { get; init; } = "";
+
+    // Who asks, and how urgent it is: lower comes first.
+    public string Caller { get; init; } = "";
+
+    public int Priority { get; init; }
 
     // What the tokens are computed with beside the model's weights; null for the model as it is.
     public Adapter? Adapter { get; init; }

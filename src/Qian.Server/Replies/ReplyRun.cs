@@ -32,6 +32,8 @@ internal sealed class ReplyRun : IAsyncDisposable
     private readonly ConcurrentBag<SessionLease> _leases = [];
     private int _outputCount;
     private int _reasoningCount;
+    private long _draftedCount;
+    private long _acceptedCount;
 
     // Throws the fault of a full queue.
     public ReplyRun(Engine engine, Admission admission, SessionSource sessions, ServerMetrics metrics, RequestRecord record, ReplyOrder order, CancellationToken cancellation)
@@ -43,13 +45,18 @@ internal sealed class ReplyRun : IAsyncDisposable
         Order = order;
         Prepare();
         _cancellation = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-        Task<Admission.Ticket> ticket = admission.EnterAsync(order.TotalChoiceCount, _cancellation.Token);
+        Task<Admission.Ticket> ticket = admission.EnterAsync(order.TotalChoiceCount, order.Priority, order.Caller, _cancellation.Token);
         _running = Task.Run(() => RunAsync(ticket), CancellationToken.None);
     }
 
     public ReplyOrder Order { get; }
 
-    public ReplyUsage Usage => new(Order.Prompts.Sum(prompt => prompt.Length), _leases.Sum(lease => lease.CachedCount), Volatile.Read(ref _outputCount), Volatile.Read(ref _reasoningCount));
+    public ReplyUsage Usage => new(Order.Prompts.Sum(prompt => prompt.Length), _leases.Sum(lease => lease.CachedCount), Volatile.Read(ref _outputCount), Volatile.Read(ref _reasoningCount))
+    {
+        DraftedCount = Interlocked.Read(ref _draftedCount),
+        AcceptedCount = Interlocked.Read(ref _acceptedCount),
+        Prefix = _leases.Count == 1 && _leases.TryPeek(out SessionLease? lease) ? lease.Use : null,
+    };
 
     // How far the prompt has been read; null while the request waits for its place.
     public (int Read, int Total)? Progress => Volatile.Read(ref _reading) is { } session ? (session.ComputedCount, session.TokenCount) : null;
@@ -100,7 +107,7 @@ internal sealed class ReplyRun : IAsyncDisposable
         }
         catch (BadRequestException refusal)
         {
-            throw RequestFault.Bad("response_format", $"Invalid 'response_format': {refusal.Message}", "invalid_value");
+            throw RequestFault.Bad(Order.ConstraintPath, $"Invalid '{Order.ConstraintPath}': {refusal.Message}", "invalid_value");
         }
 
         foreach (int id in Order.Sampling.LogitBias?.Keys ?? [])
@@ -156,7 +163,7 @@ internal sealed class ReplyRun : IAsyncDisposable
         int first = promptIndex * Order.ChoiceCount;
         await places.WaitAsync(cancellation).ConfigureAwait(false);
         bool hasPlace = true;
-        SessionLease lease = _sessions.Open(Order.Prompts[promptIndex], Order.Adapter);
+        SessionLease lease = _sessions.Open(Order.Prompts[promptIndex], Order.Adapter, Order.Scope);
         try
         {
             _leases.Add(lease);
@@ -230,7 +237,7 @@ internal sealed class ReplyRun : IAsyncDisposable
         FinishReason finish = FinishReason.Stop;
         bool isLeftEarly = false;
         int seenCount = 0;
-        long lastAt = 0;
+        long lastAt = 0, drafted = 0, accepted = 0;
         await foreach (GeneratedToken token in Guarded(tokens, cancellation).ConfigureAwait(false))
         {
             long now = Stopwatch.GetTimestamp();
@@ -239,6 +246,9 @@ internal sealed class ReplyRun : IAsyncDisposable
             _record.Token(now);
             _record.Contents?.Output(choiceIndex, token.Text);
             Interlocked.Increment(ref _outputCount);
+            Interlocked.Add(ref _draftedCount, token.DraftedCount - drafted);
+            Interlocked.Add(ref _acceptedCount, token.AcceptedCount - accepted);
+            (drafted, accepted) = (token.DraftedCount, token.AcceptedCount);
             bool thought = parser?.IsReasoning ?? false;
             OutputEvent[] events = parser is null ? PlainText(token.Text) : [.. parser.Feed(token.Text)];
             bool thinks = parser?.IsReasoning ?? false;
@@ -257,8 +267,10 @@ internal sealed class ReplyRun : IAsyncDisposable
         OutputEvent[] rest = parser is null ? [] : [.. parser.Finish(isCut: finish != FinishReason.Stop)];
         if (parser is not null)
             Remember(session, promptCount, seenCount, parser, isThinking, isLeftEarly ? FinishReason.Length : finish);
-        _record.Finishes.Enqueue(finish != FinishReason.Stop ? "length" : parser?.Output.ToolCalls.Count > 0 ? "tool_calls" : "stop");
-        Write(new ReplyPiece(choiceIndex, rest) { End = EndOf(session, promptCount, finish, parser) });
+        ReplyEnd end = EndOf(session, promptCount, finish, parser);
+        _metrics.Finished(end.Reason);
+        _record.Finishes.Enqueue(finish == FinishReason.Length ? "length" : end.Reason);
+        Write(new ReplyPiece(choiceIndex, rest) { End = end });
     }
 
     // Clients send the reply back as they understood it; the engine knows it again and continues what it wrote itself.
@@ -272,7 +284,7 @@ internal sealed class ReplyRun : IAsyncDisposable
             ReasoningContent = output.Reasoning.Length > 0 ? output.Reasoning : null,
             ToolCalls = [.. output.ToolCalls.Select(call => new ToolCall("", call.Name, call.Arguments))],
         };
-        _engine.Remember(session.Tokens, promptCount, seenCount, message, Order.Thinks, isThinking, finish);
+        _engine.Remember(session.Tokens, promptCount, seenCount, message, Order.Thinks, isThinking, finish, Order.Scope);
     }
 
     // What fails once a generation runs is never the request's fault: its options and tokens were checked before.

@@ -10,9 +10,9 @@ internal sealed class SessionSource(Engine engine, ServerMetrics metrics, TextWr
     private const int WorthTelling = 64;
 
     // A session whose tokens are the prompt.
-    public SessionLease Open(int[] prompt, Adapter? adapter)
+    public SessionLease Open(int[] prompt, Adapter? adapter, string scope)
     {
-        Session session = engine.NewSession(adapter);
+        Session session = engine.NewSession(adapter, scope);
         session.Append(prompt);
         return new SessionLease(session, prompt.Length);
     }
@@ -20,6 +20,7 @@ internal sealed class SessionSource(Engine engine, ServerMetrics metrics, TextWr
     public void Close(SessionLease lease)
     {
         PrefixUse use = lease.Session.PrefixUse;
+        lease.Use = use;
         // A prompt that was given up before it was begun has nothing to tell.
         if (lease.Session.ComputedCount > 0)
             Tell(use, lease.PromptCount);
@@ -42,4 +43,7 @@ internal sealed record SessionLease(Session Session, int PromptCount)
 {
     // Tokens of the prompt that did not have to be computed. Known once it was begun.
     public int CachedCount => Math.Min(Session.CachedCount, PromptCount);
+
+    // How the prompt related to what was known. Known once it is closed.
+    public PrefixUse? Use { get; set; }
 }

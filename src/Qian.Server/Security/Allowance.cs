@@ -31,14 +31,32 @@ internal sealed class Allowance(int? perMinute, int? concurrent)
         return new Lease(this);
     }
 
+    // Requests per minute, how many of them may begin at once, and when all of them may again. Null without a rate.
+    public (int Limit, int Remaining, TimeSpan Reset)? Rate()
+    {
+        if (perMinute is not { } rate)
+            return null;
+        lock (_lock)
+        {
+            Fill(rate);
+            return (rate, (int)_left, TimeSpan.FromSeconds((rate - _left) / PerSecond(rate)));
+        }
+    }
+
+    private static double PerSecond(int rate) => rate / 60.0;
+
+    private void Fill(int rate)
+    {
+        long now = Stopwatch.GetTimestamp();
+        _left = Math.Min(rate, _left + (Stopwatch.GetElapsedTime(_filledAt, now).TotalSeconds * PerSecond(rate)));
+        _filledAt = now;
+    }
+
     private void Spend(int rate)
     {
-        double perSecond = rate / 60.0;
-        long now = Stopwatch.GetTimestamp();
-        _left = Math.Min(rate, _left + (Stopwatch.GetElapsedTime(_filledAt, now).TotalSeconds * perSecond));
-        _filledAt = now;
+        Fill(rate);
         if (_left < 1)
-            throw RequestFault.Limited($"This key may begin {rate} requests per minute.", (int)Math.Ceiling((1 - _left) / perSecond));
+            throw RequestFault.Limited($"This key may begin {rate} requests per minute.", (int)Math.Ceiling((1 - _left) / PerSecond(rate)));
         _left--;
     }
 

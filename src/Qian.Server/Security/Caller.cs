@@ -15,6 +15,9 @@ internal enum KeyScopes
 internal sealed record Caller(string Name, KeyScopes Scopes)
 {
     // Where no keys are needed.
+    // Tells the holders of different keys apart, also where a name passes from one to another; "" where there are no keys.
+    public string Identity { get; init; } = "";
+
     public static Caller Anyone { get; } = new("", KeyScopes.Infer);
 
     public static Caller Of(HttpContext context) => context.Features.Get<Caller>() ?? Anyone;

@@ -60,14 +60,26 @@ internal sealed class Doorkeeper
         return true;
     }
 
-    // Counts the request against its key's limits until it is disposed. Looking is free, asking the model is not.
-    public static IDisposable? Enter(HttpContext context) =>
-        HttpMethods.IsGet(context.Request.Method) ? null : context.Features.Get<Allowance>()?.Enter();
+    // Counts the request against its key's limits until it is disposed, and says what is left of them, also where it is refused.
+    // Looking is free, asking the model is not.
+    public static IDisposable? Enter(HttpContext context)
+    {
+        if (HttpMethods.IsGet(context.Request.Method) || HttpMethods.IsHead(context.Request.Method) || context.Features.Get<Allowance>() is not { } allowance)
+            return null;
+        try
+        {
+            return allowance.Enter();
+        }
+        finally
+        {
+            RateHeaders.Write(context, allowance);
+        }
+    }
 
     private void AskForKey(HttpContext context)
     {
         (ApiKey key, Allowance allowance) = _keys.Find(context.Request) ?? throw RequestFault.WrongKey();
-        var caller = new Caller(key.Name, key.Scopes);
+        var caller = new Caller(key.Name, key.Scopes) { Identity = Convert.ToHexString(key.Hash) };
         context.Features.Set(caller);
         context.Features.Set(allowance);
         RequireScope(context.Request, caller);

@@ -60,6 +60,36 @@ public sealed class ConversationEncoderTests
     };
 
     [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void AnAnswerMayQuoteTheEndOfThinking(bool thinks)
+    {
+        var options = new ChatTemplateOptions { EnableThinking = thinks, PreserveThinking = true };
+        EncodedPrompt prompt = Encode(options, s_user);
+        const string answer = "It is `</think>` that ends it.";
+        var understood = new Message(MessageRole.Assistant, answer) { ReasoningContent = thinks ? "I think" : null };
+        // The quote is text: the token of that name would have ended a thought.
+        int[] reply = [.. Sampled(thinks ? "I think\n</think>\n\n" : "", ends: false), .. answer.SelectMany(c => s_tokenizer.Encode(c.ToString())), Id("<|im_end|>")];
+        _replies.Add(s_tokenizer, prompt.Tokens, reply, understood, thinks, isThinking: false, [Id("<|im_end|>")]);
+        EncodedPrompt next = Encode(options, s_user, new Message(MessageRole.Assistant, answer), s_next);
+        Assert.Equal([.. prompt.Tokens, .. reply], next.Tokens.Take(prompt.Tokens.Length + reply.Length));
+    }
+
+    [Fact]
+    public void AReplyToSomebodyElseIsNotKnown()
+    {
+        var options = new ChatTemplateOptions { EnableThinking = false };
+        EncodedPrompt prompt = Encode(options, s_user);
+        var message = new Message(MessageRole.Assistant, "The sum.");
+        _replies.Add(s_tokenizer, prompt.Tokens, Sampled("The sum."), message, thinks: false, isThinking: false, [Id("<|im_end|>")], "ann");
+        int[] Next(ReplyMemory replies, string scope) => ConversationEncoder.Encode(s_tokenizer, s_template, replies, [s_user, message, s_next], null, options, scope).Tokens;
+        int[] unknown = Next(new ReplyMemory(), "");
+        Assert.NotEqual(unknown, Next(_replies, "ann"));
+        foreach (string scope in (string[])["", "bob"])
+            Assert.Equal(unknown, Next(_replies, scope));
+    }
+
+    [Theory]
     [MemberData(nameof(Echoes))]
     public void AReplyIsKnownAgainHoweverItIsEchoed(string content, string? reasoning, string arguments)
     {

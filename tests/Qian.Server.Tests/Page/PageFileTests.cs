@@ -92,7 +92,7 @@ public sealed partial class PageFileTests(ScriptedModel model) : IClassFixture<S
         await using TestServer server = await Start();
         using var request = new HttpRequestMessage(HttpMethod.Get, "/") { Headers = { Host = "rebound.example" } };
         Assert.Equal(HttpStatusCode.Forbidden, (await server.Client.SendAsync(request)).StatusCode);
-        Assert.Equal(HttpStatusCode.NotFound, (await server.Client.PostAsync("/", null)).StatusCode);
+        Assert.Equal(HttpStatusCode.MethodNotAllowed, (await server.Client.PostAsync("/", null)).StatusCode);
     }
 
     [GeneratedRegex("(?:src|href)=\"(/page/[^\"]+)\"")]

@@ -3,11 +3,11 @@ using Qian.Inference.Model;
 namespace Qian.Inference.Runtime;
 
 // The model state after one prefix, frozen: in memory, on disk, or both. The store's lock guards it.
-internal sealed class KeptState(PrefixNode<KeptState> node, LowRankAdapter? adapter)
+internal sealed class KeptState(PrefixNode<KeptState> node, PrefixRoot root)
 {
     public PrefixNode<KeptState> Node => node;
 
-    public LowRankAdapter? Adapter => adapter;
+    public PrefixRoot Root => root;
 
     // Null when it is on disk only.
     public SequenceState? State { get; set; }

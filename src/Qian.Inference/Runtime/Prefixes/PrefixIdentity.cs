@@ -8,7 +8,7 @@ using Qian.Kernels;
 namespace Qian.Inference.Runtime;
 
 // What a state on disk belongs to: everything that decides its bits or what its tokens mean. Weights, how they are held and
-// multiplied, layout of the state, template; and the adapter for each root. A state of any other identity is never looked at.
+// multiplied, layout of the state, template; and adapter and scope for each root. A state of any other identity is never looked at.
 internal static class PrefixIdentity
 {
     private const long WholeFileBytes = 256L << 20;
@@ -32,6 +32,9 @@ internal static class PrefixIdentity
         adapter?.AddContent(hash);
         return hash.GetHashAndReset();
     }
+
+    // Of an adapter's sum: what belongs to one scope of it.
+    public static byte[] OfScope(byte[] root, string scope) => scope.Length == 0 ? root : SHA256.HashData([.. root, .. Encoding.UTF8.GetBytes(scope)]);
 
     // Of the first tokens of a text under a root: a name for what was computed from them.
     public static void AddTokens(IncrementalHash hash, ReadOnlySpan<int> tokens) => hash.AppendData(MemoryMarshal.AsBytes(tokens));

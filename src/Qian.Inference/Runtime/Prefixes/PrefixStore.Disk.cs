@@ -10,7 +10,8 @@ internal sealed partial class PrefixStore
 
     private readonly PrefixDisk? _disk;
     private readonly Dictionary<string, List<(string File, int[] Tokens)>> _onDisk = [];   // by root: not in a tree yet
-    private readonly Dictionary<object, byte[]> _roots = [];
+    private readonly Dictionary<LowRankAdapter, byte[]> _adapterSums = [];
+    private byte[]? _noAdapterSum;
     private readonly SemaphoreSlim _loading = new(1);
     private ManualResetEventSlim? _unsaved;
     private Thread? _saver;
@@ -24,14 +25,14 @@ internal sealed partial class PrefixStore
     public Action? WhenSaved { get; set; }
 
     // Brings a state back that is on disk only and reaches further into `tokens` than `knownCount` and what is in memory.
-    public async Task LoadAsync(LowRankAdapter? adapter, int[] tokens, int knownCount, Func<SequenceState> newState, CancellationToken cancellation)
+    public async Task LoadAsync(PrefixRoot root, int[] tokens, int knownCount, Func<SequenceState> newState, CancellationToken cancellation)
     {
-        if (_disk is null || !IsOn || FindOnDisk(adapter, tokens, knownCount) is null)
+        if (_disk is null || !IsOn || FindOnDisk(root, tokens, knownCount) is null)
             return;
         await _loading.WaitAsync(cancellation).ConfigureAwait(false);
         try
         {
-            await Task.Run(() => Load(adapter, tokens, knownCount, newState), CancellationToken.None).ConfigureAwait(false);
+            await Task.Run(() => Load(root, tokens, knownCount, newState), CancellationToken.None).ConfigureAwait(false);
         }
         finally
         {
@@ -39,14 +40,14 @@ internal sealed partial class PrefixStore
         }
     }
 
-    private void Load(LowRankAdapter? adapter, int[] tokens, int knownCount, Func<SequenceState> newState)
+    private void Load(PrefixRoot root, int[] tokens, int knownCount, Func<SequenceState> newState)
     {
-        while (FindOnDisk(adapter, tokens, knownCount) is { } kept)
+        while (FindOnDisk(root, tokens, knownCount) is { } kept)
         {
             SequenceState state = newState();
             int count = kept.Node.End;
             bool hasRoom = TryReserve(state, count);
-            bool isSound = hasRoom && _disk!.TryLoad(kept.File!, _roots[KeyOf(adapter)], state, tokens.AsSpan(0, count));
+            bool isSound = hasRoom && _disk!.TryLoad(kept.File!, NameOf(root), state, tokens.AsSpan(0, count));
             lock (_lock)
             {
                 bool isWanted = isSound && !_disposed && kept.State is null && TryMakeRoom(state);
@@ -80,11 +81,11 @@ internal sealed partial class PrefixStore
         return true;
     }
 
-    private KeptState? FindOnDisk(LowRankAdapter? adapter, int[] tokens, int knownCount)
+    private KeptState? FindOnDisk(PrefixRoot root, int[] tokens, int knownCount)
     {
         lock (_lock)
         {
-            if (_disposed || TreeOf(adapter) is not { } tree)
+            if (_disposed || TreeOf(root) is not { } tree)
                 return null;
             (int matched, PrefixNode<KeptState> last) = tree.Walk(tokens);
             KeptState? best = Deepest(last, matched, inMemory: false);
@@ -92,28 +93,35 @@ internal sealed partial class PrefixStore
         }
     }
 
-    // The tree of an adapter, with what is on disk of it.
-    private PrefixTree<KeptState>? TreeOf(LowRankAdapter? adapter)
+    // The tree of a root, with what is on disk of it.
+    private PrefixTree<KeptState>? TreeOf(PrefixRoot root)
     {
-        object key = KeyOf(adapter);
-        if (_disk is not null && !_roots.ContainsKey(key))
+        if (_trees.TryGetValue(root, out PrefixTree<KeptState>? tree))
+            return tree;
+        if (_onDisk.Count == 0 || !_onDisk.Remove(Convert.ToHexString(NameOf(root)), out List<(string File, int[] Tokens)>? states) || states.Count == 0)
+            return null;
+        _trees.Add(root, tree = new PrefixTree<KeptState>());
+        foreach ((string file, int[] tokens) in states)
         {
-            byte[] root = PrefixIdentity.OfRoot(_disk.Model, adapter);
-            _roots.Add(key, root);
-            if (_onDisk.Remove(Convert.ToHexString(root), out List<(string File, int[] Tokens)>? states))
-            {
-                var tree = new PrefixTree<KeptState>();
-                foreach ((string file, int[] tokens) in states)
-                {
-                    PrefixNode<KeptState> node = tree.Ensure(tokens);
-                    node.Entry = new KeptState(node, adapter) { File = file };
-                }
-
-                _trees.Add(key, tree);
-            }
+            PrefixNode<KeptState> node = tree.Ensure(tokens);
+            node.Entry = new KeptState(node, root) { File = file };
         }
 
-        return _trees.GetValueOrDefault(key);
+        return tree;
+    }
+
+    // A root's name on disk. An adapter is large, and read once for it.
+    private byte[] NameOf(PrefixRoot root)
+    {
+        lock (_lock)
+        {
+            byte[] sum;
+            if (root.Adapter is not { } adapter)
+                sum = _noAdapterSum ??= PrefixIdentity.OfRoot(_disk!.Model, null);
+            else if (!_adapterSums.TryGetValue(adapter, out sum!))
+                _adapterSums.Add(adapter, sum = PrefixIdentity.OfRoot(_disk!.Model, adapter));
+            return PrefixIdentity.OfScope(sum, root.Scope);
+        }
     }
 
     private void OpenDisk(PrefixDisk disk)
@@ -154,7 +162,7 @@ internal sealed partial class PrefixStore
         {
             any = true;
             // Its tokens and state do not change, and nobody frees it while it is being read.
-            string? file = _disk!.Save(_roots[KeyOf(kept.Adapter)], kept.State!, kept.Node.Tokens(), LoseFile);
+            string? file = _disk!.Save(NameOf(kept.Root), kept.State!, kept.Node.Tokens(), LoseFile);
             lock (_lock)
             {
                 kept.File = file;
@@ -204,13 +212,11 @@ internal sealed partial class PrefixStore
         }
     }
 
-    private static void LoseFile(KeptState kept)
+    private void LoseFile(KeptState kept)
     {
         kept.File = null;
-        if (kept.State is not null)
-            return;
-        kept.Node.Entry = null;
-        PrefixTree<KeptState>.Prune(kept.Node);
+        if (kept.State is null)
+            Remove(kept);
     }
 
     private static KeptState? FindFile(PrefixNode<KeptState> root, string file)

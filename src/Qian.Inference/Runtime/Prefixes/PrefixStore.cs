@@ -4,19 +4,18 @@ using Qian.Kernels;
 namespace Qian.Inference.Runtime;
 
 // Model states after texts that may come again, shared by all sessions. Since a state is a function of its tokens alone, a
-// session that continues a kept state is the session that read it all, bit for bit. A tree per adapter finds the longest known
-// beginning of a text; KV blocks are shared by reference count, the recurrent part is a copy of its own per place. What is used
+// session that continues a kept state is the session that read it all, bit for bit. A tree per adapter and scope finds the longest
+// known beginning of a text; KV blocks are shared by reference count, the recurrent part is a copy of its own per place. What is used
 // least goes first when the budget is spent or a request needs the blocks. It knows no bytes of state; the disk is PrefixDisk's.
 internal sealed partial class PrefixStore : IDisposable
 {
     private readonly Lock _lock = new();
     private readonly KvPool _pool;
     private readonly long _budgetBytes;
-    private readonly Dictionary<object, PrefixTree<KeptState>> _trees = [];
+    private readonly Dictionary<PrefixRoot, PrefixTree<KeptState>> _trees = [];            // none that is empty
     private readonly List<KeptState> _kept = [];                       // those in memory
     private readonly Dictionary<KvBlock, int> _blockUses = [];         // by kept states
     private readonly HashSet<LowRankAdapter> _forgotten = [];
-    private readonly object _noAdapter = new();
     private long _recurrentBytes;
     private long _clock;
     private bool _disposed;
@@ -56,13 +55,13 @@ internal sealed partial class PrefixStore : IDisposable
     private long HeldBytes => _recurrentBytes + _blockUses.Count * _pool.BlockBytes;
 
     // Puts `state`, which stands for the first tokens of `tokens` already, as far on as something kept reaches.
-    public PrefixMatch Restore(SequenceState state, ReadOnlySpan<int> tokens)
+    public PrefixMatch Restore(PrefixRoot root, SequenceState state, ReadOnlySpan<int> tokens)
     {
         lock (_lock)
         {
             if (!IsOn || _disposed)
                 return PrefixMatch.Off;
-            if (TreeOf(state.Adapter) is not { } tree)
+            if (TreeOf(root) is not { } tree)
                 return new PrefixMatch(PrefixMissReason.Unknown, 0);
             (int matched, PrefixNode<KeptState> last) = tree.Walk(tokens);
             if (Deepest(last, matched, inMemory: true) is { } kept)
@@ -77,13 +76,13 @@ internal sealed partial class PrefixStore : IDisposable
     }
 
     // Whether a state after these tokens would be new.
-    public bool Lacks(LowRankAdapter? adapter, ReadOnlySpan<int> tokens)
+    public bool Lacks(PrefixRoot root, ReadOnlySpan<int> tokens)
     {
         lock (_lock)
         {
             if (!IsOn || _disposed)
                 return false;
-            if (TreeOf(adapter) is not { } tree)
+            if (TreeOf(root) is not { } tree)
                 return true;
             (int matched, PrefixNode<KeptState> last) = tree.Walk(tokens);
             if (matched < tokens.Length || last.End != matched || last.Entry?.State is null)
@@ -94,20 +93,20 @@ internal sealed partial class PrefixStore : IDisposable
     }
 
     // Takes over a frozen state of `tokens`. `isMinor`: of no use to who continues the text from a message's border.
-    public void Keep(SequenceState state, ReadOnlySpan<int> tokens, bool isMinor)
+    public void Keep(PrefixRoot root, SequenceState state, ReadOnlySpan<int> tokens, bool isMinor)
     {
         lock (_lock)
         {
-            if (!IsOn || _disposed || (state.Adapter is { } adapter && _forgotten.Contains(adapter)) || !TryMakeRoom(state))
+            if (!IsOn || _disposed || (root.Adapter is { } adapter && _forgotten.Contains(adapter)) || !TryMakeRoom(state))
             {
                 state.Dispose();
                 return;
             }
 
-            if (TreeOf(state.Adapter) is not { } tree)
-                _trees.Add(KeyOf(state.Adapter), tree = new PrefixTree<KeptState>());
+            if (TreeOf(root) is not { } tree)
+                _trees.Add(root, tree = new PrefixTree<KeptState>());
             PrefixNode<KeptState> node = tree.Ensure(tokens);
-            KeptState kept = node.Entry ??= new KeptState(node, state.Adapter);
+            KeptState kept = node.Entry ??= new KeptState(node, root);
             if (kept.State is not null)
             {
                 state.Dispose();
@@ -154,13 +153,14 @@ internal sealed partial class PrefixStore : IDisposable
                 _forgotten.Add(adapter);
                 for (int i = _kept.Count - 1; i >= 0; i--)
                 {
-                    if (_kept[i].Adapter == adapter && _kept[i].ReaderCount == 0)
+                    if (_kept[i].Root.Adapter == adapter && _kept[i].ReaderCount == 0)
                         Drop(_kept[i]);
                 }
 
-                if (!_kept.Exists(kept => kept.Adapter == adapter))
+                if (!_kept.Exists(kept => kept.Root.Adapter == adapter))
                 {
-                    _trees.Remove(adapter);
+                    foreach (PrefixRoot root in _trees.Keys.Where(root => root.Adapter == adapter).ToArray())
+                        _trees.Remove(root);
                     return;
                 }
             }
@@ -182,8 +182,6 @@ internal sealed partial class PrefixStore : IDisposable
             _trees.Clear();
         }
     }
-
-    private object KeyOf(LowRankAdapter? adapter) => adapter ?? _noAdapter;
 
     // The kept state closest before the end of the way.
     private static KeptState? Deepest(PrefixNode<KeptState> last, int matched, bool inMemory)
@@ -263,10 +261,17 @@ internal sealed partial class PrefixStore : IDisposable
 
         _pool.Lend(-state.RecurrentBytes);
         state.Dispose();
-        if (kept.File is not null)
-            return;
+        if (kept.File is null)
+            Remove(kept);
+    }
+
+    // It is nowhere any more. Scopes come and go, and leave nothing behind.
+    private void Remove(KeptState kept)
+    {
         kept.Node.Entry = null;
         PrefixTree<KeptState>.Prune(kept.Node);
+        if (_trees.TryGetValue(kept.Root, out PrefixTree<KeptState>? tree) && tree.IsEmpty)
+            _trees.Remove(kept.Root);
     }
 
     private static PrefixMatch Explain(ReadOnlySpan<int> tokens, int matched, PrefixNode<KeptState> last, int restored)

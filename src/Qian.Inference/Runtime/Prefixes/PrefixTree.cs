@@ -6,6 +6,8 @@ internal sealed class PrefixTree<T> where T : class
 {
     public PrefixNode<T> Root { get; } = new(null, ReadOnlyMemory<int>.Empty);
 
+    public bool IsEmpty => Root is { Entry: null, Children.Count: 0 };
+
     // How far `tokens` can be followed, and the node that the way ends in or before (its edge may be matched in part).
     public (int MatchedCount, PrefixNode<T> Last) Walk(ReadOnlySpan<int> tokens)
     {

@@ -10,7 +10,7 @@ namespace Qian.Server.OpenAi.Responses;
 internal sealed record ResponseObject(ReplyHead Head, ResponsesRequest Request, Tokenizer Tokenizer)
 {
     // in_progress, completed, incomplete or failed. Usage is not known before the end.
-    public void Write(Utf8JsonWriter json, string status, IReadOnlyList<ResponseItem> items, ReplyUsage? usage, RequestFault? fault = null)
+    public void Write(Utf8JsonWriter json, string status, IReadOnlyList<ResponseItem> items, ReplyUsage? usage, RequestFault? fault = null, ReplyEnd? end = null)
     {
         json.WriteStartObject();
         json.WriteString("id", Head.Id);
@@ -19,7 +19,7 @@ internal sealed record ResponseObject(ReplyHead Head, ResponsesRequest Request, 
         json.WriteString("status", status);
         json.WriteBoolean("background", false);
         WriteError(json, fault);
-        WriteIncomplete(json, status == "incomplete");
+        WriteIncomplete(json, end is { IsCut: true } ? end : null);
         WriteGiven(json, "instructions");
         WriteGiven(json, "max_output_tokens");
         WriteGiven(json, "max_tool_calls");
@@ -36,11 +36,7 @@ internal sealed record ResponseObject(ReplyHead Head, ResponsesRequest Request, 
         json.WriteEndObject();
         json.WriteBoolean("store", Request.IsStored);
         WriteNumber(json, "temperature", Request.Chat.Sampling.Temperature);
-        json.WriteStartObject("text");
-        json.WriteStartObject("format");
-        json.WriteString("type", "text");
-        json.WriteEndObject();
-        json.WriteEndObject();
+        WriteText(json);
         WriteGiven(json, "tool_choice", "\"auto\""u8);
         WriteGiven(json, "tools", "[]"u8);
         json.WriteNumber("top_logprobs", Request.Chat.Sampling.LogProbs ?? 0);
@@ -66,9 +62,9 @@ internal sealed record ResponseObject(ReplyHead Head, ResponsesRequest Request, 
         json.WriteEndObject();
     }
 
-    private static void WriteIncomplete(Utf8JsonWriter json, bool isIncomplete)
+    private static void WriteIncomplete(Utf8JsonWriter json, ReplyEnd? cut)
     {
-        if (!isIncomplete)
+        if (cut is null)
         {
             json.WriteNull("incomplete_details");
             return;
@@ -76,6 +72,7 @@ internal sealed record ResponseObject(ReplyHead Head, ResponsesRequest Request, 
 
         json.WriteStartObject("incomplete_details");
         json.WriteString("reason", "max_output_tokens");
+        cut.WriteDetail(json);
         json.WriteEndObject();
     }
 
@@ -97,6 +94,26 @@ internal sealed record ResponseObject(ReplyHead Head, ResponsesRequest Request, 
         json.WriteNumber("reasoning_tokens", usage.ReasoningCount);
         json.WriteEndObject();
         json.WriteNumber("total_tokens", usage.TotalCount);
+        usage.WriteExtensions(json);
+        json.WriteEndObject();
+    }
+
+    // What the text was to look like, as it was given.
+    private void WriteText(Utf8JsonWriter json)
+    {
+        JsonFields? given = JsonFields.Root(Request.Body).Object("text");
+        json.WriteStartObject("text");
+        json.WritePropertyName("format");
+        if (given?.Object("format") is { } format)
+            format.Json.WriteTo(json);
+        else
+            json.WriteRawValue("{\"type\":\"text\"}"u8);
+        if (given?.Any("verbosity") is { ValueKind: JsonValueKind.String } verbosity)
+        {
+            json.WritePropertyName("verbosity");
+            verbosity.WriteTo(json);
+        }
+
         json.WriteEndObject();
     }
 

@@ -19,8 +19,9 @@ internal sealed class ResponsesEndpoint(Engine engine, ServerOptions options, Re
     {
         using JsonDocument body = await RequestBody.ReadAsync(context, options.MaxBodyBytes).ConfigureAwait(false);
         string owner = OwnerOf(context);
-        ResponsesRequest request = ResponsesReader.Read(JsonFields.Root(body.RootElement), options, _store, owner);
-        ReplyOrder order = request.Chat.Order(engine) with { Adapter = AdapterChoice.Of(JsonFields.Root(body.RootElement), engine) };
+        JsonFields fields = JsonFields.Root(body.RootElement);
+        ResponsesRequest request = ResponsesReader.Read(fields, options, _store, owner);
+        ReplyOrder order = request.Chat.Order(engine, ServingTerms.Read(context, fields, engine, options));
         var response = new ResponseObject(ReplyHead.New("resp_", order.Adapter?.Name ?? options.ModelName), request, engine.Tokenizer);
         void Keep(ResponsesWriter finished) => Store(finished, response, owner);
         if (request.Chat.Streams)

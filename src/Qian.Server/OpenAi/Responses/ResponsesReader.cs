@@ -19,6 +19,8 @@ internal static class ResponsesReader
     {
         body.Text("model");
         RefuseUnserved(body);
+        ToolChoice choice = ToolChoice.Read(body);
+        ToolDefinition[]? tools = Tools(body, options.MaxToolCount);
         string? previousId = body.Text("previous_response_id");
         StoredResponse? previous = previousId is null ? null : store.Find(owner, previousId) ?? throw NoSuchPrevious(previousId);
         List<Message> history = [.. previous?.History ?? []];
@@ -35,13 +37,19 @@ internal static class ResponsesReader
             Chat = new ChatRequest
             {
                 Messages = [.. instructions, .. history],
-                Tools = MayCall(body) ? Tools(body, options.MaxToolCount) : Nothing(Tools(body, options.MaxToolCount)),
+                // Tools that must not be called are looked at all the same.
+                Tools = choice.MayCall ? tools : null,
+                MustCall = choice.MustCall,
+                RequiredTool = choice.Tool,
+                AllowedTools = choice.Allowed,
+                FormatPath = ConstraintFields.ResponsesFormat,
                 Template = ChatCompletionReader.Thinking(body),
                 Sampling = SamplingFields.Read(body) with
                 {
                     MaxTokens = body.Integer("max_output_tokens", 1, int.MaxValue),
                     LogProbs = withLogProbs ? alternatives ?? 0 : null,
                     ThinkingBudget = body.Integer("thinking_budget", 0, int.MaxValue),
+                    Constraint = ConstraintFields.ReadResponses(body),
                 },
                 OneCallOnly = body.Flag("parallel_tool_calls") == false,
                 Streams = body.Flag("stream") ?? false,
@@ -80,28 +88,8 @@ internal static class ResponsesReader
         return tools;
     }
 
-    // Tools that must not be called are looked at all the same.
-    private static IReadOnlyList<ToolDefinition>? Nothing(IReadOnlyList<ToolDefinition>? _) => null;
-
-    private static bool MayCall(JsonFields body)
-    {
-        JsonElement choice = body.Any("tool_choice");
-        if (choice.ValueKind == JsonValueKind.Object || choice.ValueKind == JsonValueKind.String && choice.ValueEquals("required"))
-            throw body.Invalid("tool_choice", "this server cannot force a tool call yet; use 'auto' or 'none'.");
-        if (choice.ValueKind == JsonValueKind.Undefined)
-            return true;
-        return JsonFields.AsText(choice, "tool_choice") switch
-        {
-            "auto" => true,
-            "none" => false,
-            _ => throw body.Invalid("tool_choice", "expected 'auto', 'none', 'required' or a tool."),
-        };
-    }
-
     private static void RefuseUnserved(JsonFields body)
     {
-        if (body.Object("text")?.Object("format") is { } format && format.RequiredText("type") != "text")
-            throw format.Invalid("type", "this server gives text only; JSON cannot be enforced yet.");
         foreach (string name in s_unserved)
         {
             if (body.Has(name))

@@ -35,7 +35,7 @@ internal sealed class ResponsesWriter : IReplyWriter
     public string Status => _end is { IsCut: true } ? "incomplete" : "completed";
 
     // The finished response.
-    public void WriteTo(Utf8JsonWriter json) => _response.Write(json, Status, _items, _usage);
+    public void WriteTo(Utf8JsonWriter json) => _response.Write(json, Status, _items, _usage, end: _end);
 
     public void Begin()
     {
@@ -210,7 +210,7 @@ internal sealed class ResponsesWriter : IReplyWriter
         if (Start(type) is not { } json)
             return;
         json.WritePropertyName("response");
-        _response.Write(json, status, _items, usage);
+        _response.Write(json, status, _items, usage, end: _end);
         Finish(json);
     }
 

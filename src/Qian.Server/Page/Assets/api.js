@@ -81,7 +81,7 @@ export async function streamReply(body, signal, events) {
         if (delta && (delta.content || delta.reasoning_content || delta.tool_calls))
             events.ondelta({ thought: delta.reasoning_content ?? '', text: delta.content ?? '', calls: delta.tool_calls ?? [] });
         if (choice?.finish_reason)
-            events.onend(choice.finish_reason);
+            events.onend(['context', 'repetition'].includes(choice.finish_detail) ? choice.finish_detail : choice.finish_reason);
         if (chunk.usage)
             events.onusage(chunk.usage);
     }

@@ -185,6 +185,8 @@ class MessageView {
         const text = live ? ''
             : end === 'failed' ? fault.message
             : end === 'length' ? 'Cut at the length limit.'
+            : end === 'context' ? 'Cut: the context is full.'
+            : end === 'repetition' ? 'Ended: it went round in circles.'
             : end === 'stopped' ? 'Stopped.'
             : end === 'stop' && !this.node.text && !this.node.calls?.length ? 'The model said nothing.'
             : end && !['stop', 'tool_calls'].includes(end) ? `Ended: ${end}.` : '';
