@@ -68,7 +68,7 @@ public sealed class CommandTests
         using var bench = new Bench();
         using var stop = new CancellationTokenSource();
         Task<ToolResult> running = bench.Use("run_command", stop.Token, ("command", Tree));
-        using var patience = new CancellationTokenSource(TimeSpan.FromMinutes(1));
+        using var patience = new CancellationTokenSource(TimeSpan.FromMinutes(3));
         while (!File.Exists(bench.At("begun")))
             await Task.Delay(10, patience.Token);
         stop.Cancel();
