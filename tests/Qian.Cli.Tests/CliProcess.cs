@@ -113,6 +113,8 @@ internal sealed class CliProcess : IDisposable
             StandardOutputEncoding = Encoding.UTF8,
             StandardErrorEncoding = Encoding.UTF8,
         };
+        // Its debugger's pipes would stay in the temporary folder when it is killed.
+        start.Environment["DOTNET_EnableDiagnostics"] = "0";
         start.ArgumentList.Add("exec");
         start.ArgumentList.Add(typeof(Program).Assembly.Location);
         foreach (string argument in arguments)

@@ -29,10 +29,12 @@ internal sealed class BrowserPage(Chromium browser, string context, string sessi
     public Task<JsonElement> Send(string method, JsonObject? parameters = null) => browser.SendAsync(method, parameters ?? [], session);
 
     // Opens the server's page; settings as the page would have kept them.
-    public async Task Open(TestServer server, string settings = """{"temperature":0}""")
+    public Task Open(TestServer server, string settings = """{"temperature":0}""") => Open(server.Server.Address, settings);
+
+    public async Task Open(Uri address, string settings)
     {
         await Send("Page.addScriptToEvaluateOnNewDocument", new() { ["source"] = $"if (!localStorage.getItem('qian.settings')) localStorage.setItem('qian.settings', {JsonSerializer.Serialize(settings)});" });
-        await Send("Page.navigate", new() { ["url"] = server.Server.Address.ToString() });
+        await Send("Page.navigate", new() { ["url"] = address.ToString() });
         await Until("document.readyState === 'complete' && (document.querySelector('#status-text')?.textContent || document.querySelector('dialog[open]'))");
     }
 
