@@ -16,7 +16,7 @@ internal sealed class CliProcess : IDisposable
 {
     private const int Interruption = 2, Termination = 15;
 
-    private static readonly TimeSpan s_patience = TimeSpan.FromMinutes(5);
+    private static readonly TimeSpan s_patience = TimeSpan.FromMinutes(8);
 
     private readonly Process _process;
     private readonly Heard _out;
