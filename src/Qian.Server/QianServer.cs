@@ -29,16 +29,18 @@ public sealed class QianServer : IAsyncDisposable
 {
     private readonly WebApplication _application;
     private readonly ReplySource _replies;
+    private readonly RequestBoundary _boundary;
     private readonly ServerOptions _options;
     private readonly RequestLog _requestLog;
     private readonly ServerCertificate? _certificate;
 
-    private QianServer(WebApplication application, ReplySource replies, ServerOptions options, RequestLog requestLog, ServerCertificate? certificate)
+    private QianServer(WebApplication application, ReplySource replies, RequestBoundary boundary, ServerOptions options, RequestLog requestLog, ServerCertificate? certificate)
     {
         _requestLog = requestLog;
         _certificate = certificate;
         _application = application;
         _replies = replies;
+        _boundary = boundary;
         _options = options;
         Address = new Uri(application.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First());
     }
@@ -100,7 +102,7 @@ public sealed class QianServer : IAsyncDisposable
             throw;
         }
 
-        return new QianServer(application, replies, options, requestLog, certificate);
+        return new QianServer(application, replies, boundary, options, requestLog, certificate);
     }
 
     /// <summary>
@@ -122,8 +124,8 @@ public sealed class QianServer : IAsyncDisposable
             // The connections that were left have been broken off.
         }
 
-        // Their generations end within a step; only then may the engine go.
-        while (_replies.Admission.TakenCount > 0)
+        // Their generations end within a step, and each is told of; only then may the engine and the log go.
+        while (_boundary.RunningCount > 0)
             await Task.Delay(5, CancellationToken.None).ConfigureAwait(false);
     }
 

@@ -9,7 +9,7 @@ internal sealed class Bench : IDisposable
     private readonly TempFolder _outer = new();
 
     // The folder of the workspace has a neighbour that nobody may touch.
-    public Bench(Permissions? permissions = null, double seconds = 30, IReadOnlyList<string>? tools = null)
+    public Bench(Permissions? permissions = null, double seconds = 300, IReadOnlyList<string>? tools = null)
     {
         Directory.CreateDirectory(Folder);
         Directory.CreateDirectory(Path.Combine(_outer.Path, "project-2"));

@@ -147,7 +147,7 @@ public sealed class CodingAgentTests
 
     private static async Task Until(Func<bool> holds)
     {
-        using var patience = new CancellationTokenSource(TimeSpan.FromMinutes(1));
+        using var patience = new CancellationTokenSource(TimeSpan.FromMinutes(3));
         while (!holds())
             await Task.Delay(10, patience.Token);
     }

@@ -140,6 +140,7 @@ public sealed class BenchTests : IDisposable
         Assert.Equal((1, ""), (result.ExitCode, result.Out));
     }
 
+    // With time for everything, unless the test says otherwise.
     private Task<CliResult> Bench(params string[] arguments) =>
-        CliProcess.RunWith(null, ("TMPDIR", _folder), ["bench", "-m", GoldenFolders.TextDenseTiny, "--quick", .. arguments]);
+        CliProcess.RunWith(null, ("TMPDIR", _folder), ["bench", "-m", GoldenFolders.TextDenseTiny, "--quick", .. arguments.Contains("--budget") ? (string[])[] : ["--budget", "100000"], .. arguments]);
 }

@@ -14,11 +14,22 @@ internal sealed record CliResult(int ExitCode, string Out, string Error)
 // checked for stack traces, so that no test has to.
 internal sealed class CliProcess : IDisposable
 {
-    private static readonly TimeSpan s_patience = TimeSpan.FromMinutes(2);
+    private const int Interruption = 2, Termination = 15;
+
+    private static readonly TimeSpan s_patience = TimeSpan.FromMinutes(8);
 
     private readonly Process _process;
     private readonly Heard _out;
     private readonly Heard _error;
+
+    // A shell starts what runs in its background with Ctrl-C ignored, and what we start would have that from us.
+    static CliProcess()
+    {
+        const string ignored = "SigIgn:";
+        string? line = OperatingSystem.IsLinux() ? File.ReadLines("/proc/self/status").FirstOrDefault(line => line.StartsWith(ignored, StringComparison.Ordinal)) : null;
+        if (line is not null && (Convert.ToUInt64(line[ignored.Length..].Trim(), 16) & (1UL << (Interruption - 1))) != 0)
+            Signal(Interruption, 0);
+    }
 
     private CliProcess(Process process)
     {
@@ -61,10 +72,10 @@ internal sealed class CliProcess : IDisposable
     }
 
     // What Ctrl-C in a terminal sends.
-    public void Interrupt() => Assert.Equal(0, Kill(_process.Id, 2));
+    public void Interrupt() => Assert.Equal(0, Kill(_process.Id, Interruption));
 
     // What an init system sends.
-    public void Terminate() => Assert.Equal(0, Kill(_process.Id, 15));
+    public void Terminate() => Assert.Equal(0, Kill(_process.Id, Termination));
 
     // As the system does when memory runs out.
     public async Task Kill()
@@ -87,7 +98,7 @@ internal sealed class CliProcess : IDisposable
     public void Dispose()
     {
         if (!_process.HasExited)
-            _process.Kill();
+            _process.Kill(entireProcessTree: true);
         _process.Dispose();
     }
 
@@ -102,6 +113,8 @@ internal sealed class CliProcess : IDisposable
             StandardOutputEncoding = Encoding.UTF8,
             StandardErrorEncoding = Encoding.UTF8,
         };
+        // Its debugger's pipes would stay in the temporary folder when it is killed.
+        start.Environment["DOTNET_EnableDiagnostics"] = "0";
         start.ArgumentList.Add("exec");
         start.ArgumentList.Add(typeof(Program).Assembly.Location);
         foreach (string argument in arguments)
@@ -113,6 +126,9 @@ internal sealed class CliProcess : IDisposable
 
     [DllImport("libc", EntryPoint = "kill")]
     private static extern int Kill(int process, int signal);
+
+    [DllImport("libc", EntryPoint = "signal")]
+    private static extern nint Signal(int signal, nint handler);
 
     // One stream of the process, read as it comes.
     private sealed class Heard

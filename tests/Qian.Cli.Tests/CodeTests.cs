@@ -57,7 +57,7 @@ public sealed class CodeTests : IDisposable
         File.SetUnixFileMode(Path.Combine(programs, "make"), UnixFileMode.UserRead | UnixFileMode.UserExecute);
         using CliProcess process = CliProcess.Start(("PATH", $"{programs}:{Environment.GetEnvironmentVariable("PATH")}"), ["code", Request, "-C", _folder.Path, "--allow-run", "make *", .. s_nano, .. s_tools]);
         await process.Noted("run_command make test");
-        using var patience = new CancellationTokenSource(TimeSpan.FromMinutes(1));
+        using var patience = new CancellationTokenSource(TimeSpan.FromMinutes(3));
         while (!File.Exists(_folder.File("pid")) || new FileInfo(_folder.File("pid")).Length == 0)
             await Task.Delay(10, patience.Token);
         process.Interrupt();

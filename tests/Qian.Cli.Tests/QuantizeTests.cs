@@ -104,10 +104,11 @@ public sealed class QuantizeTests : IDisposable
     {
         await Ok("synth", At("m.gguf"), "--like", "tiny", "--vocab", "60000", "--type", "BF16");
         CliProcess process = CliProcess.Start("quantize", At("m.gguf"), At("q.gguf"), "--type", "Q2_K", "--threads", "1");
+        using var patience = new CancellationTokenSource(TimeSpan.FromMinutes(3));
         while (!File.Exists(At("q.gguf.part")))
         {
             Assert.False(process.HasExited);
-            await Task.Delay(5);
+            await Task.Delay(5, patience.Token);
         }
 
         return process;

@@ -1,6 +1,8 @@
 using System.Net;
 using System.Text;
 using System.Text.Json;
+using Qian.Inference.Chat;
+using Qian.Inference.Runtime;
 using Qian.Inference.Tests;
 
 namespace Qian.Cli.Tests;
@@ -8,9 +10,9 @@ namespace Qian.Cli.Tests;
 // qian serve as a process: the address it says, keys from a file, and how it stops.
 public sealed class ServeTests(TinyModel model) : IClassFixture<TinyModel>
 {
-    private static readonly HttpClient s_client = new();
+    private static readonly HttpClient s_client = new() { Timeout = TimeSpan.FromMinutes(5) };
 
-    private CliProcess Start(params string[] arguments) => CliProcess.Start(["serve", "-m", model.Path, "-c", "4096", "--port", "0", .. arguments]);
+    private CliProcess Start(params string[] arguments) => CliProcess.Start(["serve", "-m", model.Path, "-c", "4096", "-t", "1", "--port", "0", .. arguments]);
 
     private static async Task<Uri> AddressOf(CliProcess process)
     {
@@ -36,7 +38,7 @@ public sealed class ServeTests(TinyModel model) : IClassFixture<TinyModel>
     [InlineData(true)]
     public async Task ARunningReplyEndsBeforeItStops(bool terminates)
     {
-        using CliProcess process = Start("--alias", "mine");
+        using CliProcess process = Start("--alias", "mine", "--drain", "600");
         Uri address = await AddressOf(process);
         using var request = new HttpRequestMessage(HttpMethod.Post, new Uri(address, "/v1/completions")) { Content = new StringContent("""{"prompt":"Hello","max_tokens":600,"ignore_eos":true,"temperature":0,"stream":true}""", Encoding.UTF8, "application/json") };
         using HttpResponseMessage response = await s_client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
@@ -112,7 +114,7 @@ public sealed class ServeTests(TinyModel model) : IClassFixture<TinyModel>
     public async Task ARestartedServerGoesOnFromItsFolder()
     {
         string folder = Path.Combine(model.Folder, "prefixes");
-        string[] options = ["--prefix-dir", folder, "--prefix-cache", "64M", "--prefix-dir-size", "256M", "-t", "1"];
+        string[] options = ["--prefix-dir", folder, "--prefix-cache", "64M", "--prefix-dir-size", "256M"];
         var messages = new List<object> { new { role = "user", content = string.Concat(Enumerable.Repeat("A long story. ", 100)) } };
         int known = 0;
         for (int turn = 0; turn < 3; turn++)
@@ -129,9 +131,10 @@ public sealed class ServeTests(TinyModel model) : IClassFixture<TinyModel>
             messages.Add(new { role = "user", content = "Go on." });
             if (turn == 0)
             {
-                // What is kept is written a little later, what was said last.
-                for (int i = 0; i < 2000 && !Directory.EnumerateFiles(folder, "replies", SearchOption.AllDirectories).Any(); i++)
-                    await Task.Delay(20);
+                // What is kept is written a little later: the whole conversation's state, and what was said.
+                using var patience = new CancellationTokenSource(TimeSpan.FromMinutes(3));
+                while (!Holds(folder, known))
+                    await Task.Delay(20, patience.Token);
                 await process.Kill();
                 continue;
             }
@@ -139,6 +142,14 @@ public sealed class ServeTests(TinyModel model) : IClassFixture<TinyModel>
             process.Interrupt();
             Assert.Equal(0, (await process.End()).ExitCode);
         }
+    }
+
+    private static bool Holds(string folder, int tokenCount)
+    {
+        var replies = new ReplyMemory();
+        foreach (string file in Directory.EnumerateFiles(folder, "replies", SearchOption.AllDirectories))
+            ReplyFile.Load(file, replies);
+        return replies.All.Length > 0 && Directory.EnumerateFiles(folder, "*.state", SearchOption.AllDirectories).Any(file => PrefixFiles.ReadTokens(file, out _, out _)?.Length == tokenCount);
     }
 
     [Theory]

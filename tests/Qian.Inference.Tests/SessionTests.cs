@@ -136,7 +136,8 @@ public sealed class SessionTests(TinyModel model) : IClassFixture<TinyModel>
     [Fact]
     public async Task CancellationStopsAndLeavesTheSessionUsable()
     {
-        using Engine engine = model.Load();
+        // Room for more than is generated before the cancellation is heard, however late that is.
+        using Engine engine = model.Load(new EngineOptions { ContextLength = 100_000 });
         using Session session = engine.NewSession();
         session.Append(Prompt(10, 7));
         using var cancel = new CancellationTokenSource();
@@ -149,7 +150,7 @@ public sealed class SessionTests(TinyModel model) : IClassFixture<TinyModel>
                     cancel.Cancel();
             }
         });
-        Assert.InRange(session.TokenCount, 15, 2048);
+        Assert.InRange(session.TokenCount, 15, 99_000);
         Assert.Equal(24, (await Ids(session, s_greedy)).Length);
     }
 

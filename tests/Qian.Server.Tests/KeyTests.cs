@@ -98,6 +98,8 @@ public sealed class KeyTests(ScriptedModel model) : IClassFixture<ScriptedModel>
         string path = folder.File("keys.json");
         string slow = Add(path, "slow", perMinute: 2), free = Add(path, "free");
         await using TestServer server = await TestServer.StartAsync(model.Load(), new ServerOptions { KeyFile = path });
+        // What is done for the first time takes longest: not within the half minute after which the key may ask again.
+        Assert.Equal(200, (await Ask(server, HttpMethod.Post, "/v1/chat/completions", free, Chat)).Status);
         for (int i = 0; i < 2; i++)
             Assert.Equal(200, (await Ask(server, HttpMethod.Post, "/v1/chat/completions", slow, Chat)).Status);
         (int status, string body, TimeSpan? retryAfter) = await Ask(server, HttpMethod.Post, "/v1/chat/completions", slow, Chat);
@@ -202,13 +204,8 @@ public sealed class KeyTests(ScriptedModel model) : IClassFixture<ScriptedModel>
 
     private static async Task Until(Func<Task<bool>> holds)
     {
-        for (int i = 0; i < 600; i++)
-        {
-            if (await holds())
-                return;
-            await Task.Delay(50);
-        }
-
-        Assert.Fail("it did not come to hold");
+        using var patience = new CancellationTokenSource(TimeSpan.FromMinutes(3));
+        while (!await holds())
+            await Task.Delay(50, patience.Token);
     }
 }

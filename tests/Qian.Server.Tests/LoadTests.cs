@@ -25,7 +25,7 @@ public sealed class LoadTests(TinyModel model) : IClassFixture<TinyModel>
 
     private static async Task Until(Func<Task<bool>> holds)
     {
-        using var patience = new CancellationTokenSource(TimeSpan.FromMinutes(1));
+        using var patience = new CancellationTokenSource(TimeSpan.FromMinutes(3));
         while (!await holds())
             await Task.Delay(5, patience.Token);
     }
@@ -74,15 +74,15 @@ public sealed class LoadTests(TinyModel model) : IClassFixture<TinyModel>
         await leaving.CancelAsync();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => waiting);
         await Until(async () => await Metric(server, "qian_places_taken") == 0);
-        Assert.True(await Metric(server, "qian_requests_cancelled_total") >= 2);
+        // Its place is given back first, then it is counted.
+        await Until(async () => await Metric(server, "qian_requests_cancelled_total") == 2);
     }
 
     [Fact]
     public async Task AFullQueueTurnsAwayWithATimeToComeBack()
     {
         await using TestServer server = await Start(new ServerOptions { ParallelCount = 1, QueueLimit = 1, KeepAlive = TimeSpan.FromMilliseconds(20) }, context: 100_000);
-        using var leaving = new CancellationTokenSource();
-        Task<HttpResponseMessage> first = server.Send(Raw, JsonSerializer.Serialize(s_endless), HttpCompletionOption.ResponseHeadersRead, leaving.Token);
+        using HttpResponseMessage first = await server.Send(Raw, JsonSerializer.Serialize(s_endless), HttpCompletionOption.ResponseHeadersRead);
         await Until(async () => await Metric(server, "qian_places_taken") == 1);
         // The second waits, and hears that it does.
         using HttpResponseMessage second = await server.Send(Chat, """{"messages":[{"role":"user","content":"hi"}],"stream":true,"max_tokens":2}""", HttpCompletionOption.ResponseHeadersRead);
@@ -97,8 +97,7 @@ public sealed class LoadTests(TinyModel model) : IClassFixture<TinyModel>
             Assert.Equal(type, TestServer.Parse(await third.Content.ReadAsStringAsync()).GetProperty("error").GetProperty("type").GetString());
         }
 
-        await leaving.CancelAsync();
-        (await first).Dispose();
+        first.Dispose();
         string rest = await reader.ReadToEndAsync();
         Assert.EndsWith("data: [DONE]\n\n", rest, StringComparison.Ordinal);
         Assert.Contains("\"finish_reason\":\"length\"", rest, StringComparison.Ordinal);
@@ -119,7 +118,7 @@ public sealed class LoadTests(TinyModel model) : IClassFixture<TinyModel>
     [Fact]
     public async Task AStoppingServerEndsWhatRunsAndTakesNothingNew()
     {
-        TestServer server = await Start(new ServerOptions { ParallelCount = 2 });
+        TestServer server = await Start(new ServerOptions { ParallelCount = 2, DrainLimit = TimeSpan.FromMinutes(5) });
         using HttpResponseMessage running = await server.Send(Raw, """{"prompt":"Hello","temperature":0,"max_tokens":400,"ignore_eos":true,"stream":true}""", HttpCompletionOption.ResponseHeadersRead);
         Task stopping = server.Server.StopAsync();
         List<StreamEvent> events = await TestServer.ReadEvents(running);

@@ -30,7 +30,7 @@ internal sealed class TestServer : IAsyncDisposable
     {
         var log = new StringWriter();
         QianServer server = await QianServer.StartAsync(engine, (options ?? new ServerOptions()) with { Port = 0, ModelName = options is null ? "tiny" : options.ModelName }, TextWriter.Synchronized(log));
-        var client = new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false }) { BaseAddress = server.Address, Timeout = TimeSpan.FromMinutes(2) };
+        var client = new HttpClient(new SocketsHttpHandler { AllowAutoRedirect = false }) { BaseAddress = server.Address, Timeout = TimeSpan.FromMinutes(5) };
         return new TestServer(engine, log) { Server = server, Client = client };
     }
 

@@ -9,7 +9,25 @@ namespace Qian.Server.Http;
 // the record of it all. Nothing that goes wrong further in leaves as anything but a fault.
 internal sealed class RequestBoundary(Doorkeeper doorkeeper, ServerMetrics metrics, RequestLog log)
 {
+    private int _runningCount;
+
+    // Requests that came in and are not told of yet, also when their clients have left.
+    public int RunningCount => Volatile.Read(ref _runningCount);
+
     public async Task RunAsync(HttpContext context, RequestDelegate next)
+    {
+        Interlocked.Increment(ref _runningCount);
+        try
+        {
+            await AnswerAsync(context, next).ConfigureAwait(false);
+        }
+        finally
+        {
+            Interlocked.Decrement(ref _runningCount);
+        }
+    }
+
+    private async Task AnswerAsync(HttpContext context, RequestDelegate next)
     {
         var record = new RequestRecord(Shorten(context.Request.Method))
         {

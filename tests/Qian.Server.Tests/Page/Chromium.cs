@@ -11,7 +11,7 @@ public sealed class Chromium : IAsyncLifetime
 {
     private static readonly string[] s_names = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome.exe", "msedge.exe"];
 
-    private static readonly TimeSpan s_patience = TimeSpan.FromMinutes(1);
+    private static readonly TimeSpan s_patience = TimeSpan.FromMinutes(5);
 
     private readonly SemaphoreSlim _starting = new(1);
     private readonly ClientWebSocket _socket = new();
@@ -78,15 +78,25 @@ public sealed class Chromium : IAsyncLifetime
 
     public async Task DisposeAsync()
     {
+        if (_process is { } process)
+        {
+            // On its own it takes away what it has laid beside its folder.
+            await SendAsync("Browser.close", []);
+            using var patience = new CancellationTokenSource(s_patience);
+            try
+            {
+                await process.WaitForExitAsync(patience.Token);
+            }
+            finally
+            {
+                process.Kill(entireProcessTree: true);
+                process.Dispose();
+            }
+        }
+
         await _closing.CancelAsync();
         await _reading;
         _socket.Dispose();
-        if (_process is { } process)
-        {
-            process.Kill(entireProcessTree: true);
-            await process.WaitForExitAsync();
-            process.Dispose();
-        }
 
         // Its helper processes let go of their files a moment after it.
         for (int attempt = 0; ; attempt++)
@@ -96,7 +106,7 @@ public sealed class Chromium : IAsyncLifetime
                 Directory.Delete(_folder, recursive: true);
                 return;
             }
-            catch (IOException) when (attempt < 50)
+            catch (IOException) when (attempt < 600)
             {
                 await Task.Delay(100);
             }

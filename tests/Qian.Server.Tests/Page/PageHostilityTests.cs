@@ -29,6 +29,7 @@ public sealed class PageHostilityTests(Chromium browser)
         await page.Open(server);
         await page.Ask("<img src=x onerror=window.pwned=26>");
         await page.Click(".thought summary");
+        await page.Until("document.querySelector('.thought .prose').textContent !== ''");
         await page.Click("#think");
         await page.Ask("Go on");
         Assert.Contains("end of it", await page.Text(".message:last-child .message-body > .prose"), StringComparison.Ordinal);
@@ -62,7 +63,7 @@ public sealed class PageHostilityTests(Chromium browser)
         Assert.Equal("stopped", (await page.Run("fetch('https://tracker.example/').then(() => 'sent', () => 'stopped')")).GetString());
         Assert.True(await page.Holds("(() => { const node = document.createElement('button'); try { node.setAttribute('onclick', 'window.pwned = 1'); } catch { } document.body.append(node); node.click(); return window.pwned === undefined; })()"));
         foreach (string part in (string[])["TrustedHTML", "TrustedScript", "Loading the image", "Connecting to", "Fetch API"])
-            page.Forgive(part);
+            await page.Forgive(part);
     }
 
     // Long runs of marks, which must neither nest without bound nor end in an exception.

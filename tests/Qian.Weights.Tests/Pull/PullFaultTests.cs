@@ -73,7 +73,7 @@ public sealed class PullFaultTests : IDisposable
     public async Task ASilentConnectionCountsAsBroken()
     {
         Server.Add(PullFixture.File, 250_000);
-        _pull.Settings = _pull.Settings with { StallTime = TimeSpan.FromMilliseconds(400) };
+        _pull.Settings = _pull.Settings with { StallTime = TimeSpan.FromSeconds(5) };
         Server.Fault = request => request.IsContentHost && First(1) ? Server.Content(request) with { CutAfter = 10_000, Stall = true } : null;
         await _pull.Pull();
         _pull.AssertPulled(PullFixture.File);

@@ -17,7 +17,7 @@ internal sealed class PullFixture : IDisposable
         {
             Endpoint = Server.Address,
             PieceBytes = 100_000,
-            StallTime = TimeSpan.FromSeconds(20),
+            StallTime = TimeSpan.FromMinutes(2),
             Wait = (delay, cancellation) =>
             {
                 Waits.Enqueue(delay);

@@ -120,9 +120,12 @@ public sealed class PullTests : IDisposable
         _pull.Server.Add(PullFixture.File, 1_000_000);
         using var stop = new CancellationTokenSource();
         long done = 0;
+        var reporting = new Lock();
         var progress = new Reports(report =>
         {
-            done = Math.Max(done, report.BytesDone);
+            // Several connections report.
+            lock (reporting)
+                done = Math.Max(done, report.BytesDone);
             if (report.BytesDone >= stopAfter)
                 stop.Cancel();
         });

@@ -21,7 +21,7 @@ internal sealed partial class PrefixStore
     // States that came from disk.
     public long LoadedCount => Interlocked.Read(ref _loadedCount);
 
-    // Called with the folder's owner when states were saved: what belongs beside them is saved then too.
+    // Called after states were saved, or while the last of them were: what belongs beside them is saved then too.
     public Action? WhenSaved { get; set; }
 
     // Brings a state back that is on disk only and reaches further into `tokens` than `knownCount` and what is in memory.
@@ -157,10 +157,8 @@ internal sealed partial class PrefixStore
 
     private void SaveAll()
     {
-        bool any = false;
         while (NextUnsaved() is { } kept)
         {
-            any = true;
             // Its tokens and state do not change, and nobody frees it while it is being read.
             string? file = _disk!.Save(NameOf(kept.Root), kept.State!, kept.Node.Tokens(), LoseFile);
             lock (_lock)
@@ -171,8 +169,8 @@ internal sealed partial class PrefixStore
             }
         }
 
-        if (any)
-            WhenSaved?.Invoke();
+        // Also when the last round took this round's states with it: what belongs beside them may have come after they did.
+        WhenSaved?.Invoke();
     }
 
     // The latest one that is worth it, held for reading.

@@ -41,7 +41,7 @@ export function announce(text) {
 
 let toastTimer = 0;
 
-// A short word at the edge of the screen, with at most one thing to do about it.
+// A short word at the edge of the screen, with at most one thing to do about it, for which there is time.
 export function toast(text, action, onaction) {
     const place = byId('toast');
     place.replaceChildren(text);
@@ -55,7 +55,7 @@ export function toast(text, action, onaction) {
     }
     place.hidden = false;
     clearTimeout(toastTimer);
-    toastTimer = setTimeout(() => place.hidden = true, action ? 8000 : 3500);
+    toastTimer = setTimeout(() => place.hidden = true, action ? 20000 : 3500);
 }
 
 // The clipboard's own interface exists on https and localhost only; a server in the local network has neither.

@@ -8,6 +8,7 @@ export class Shelf {
     constructor(onopen) {
         this.onopen = onopen;
         this.entries = [];
+        this.drawn = '';
         byId('shelf-open').addEventListener('click', () => this.toggle(true));
         byId('shelf-close').addEventListener('click', () => this.toggle(false));
         byId('scrim').addEventListener('click', () => this.toggle(false));
@@ -64,6 +65,11 @@ export class Shelf {
 
     #draw() {
         const wanted = byId('shelf-filter').value.trim().toLowerCase();
+        // A list that stays as it is keeps its nodes: a click that has begun, or the focus, would be lost with them.
+        const drawing = JSON.stringify([wanted, this.entries.map(({ id, title, updated }) => [id, title, dayOf(updated), id === this.currentId, this.runningIds.has(id)])]);
+        if (drawing === this.drawn)
+            return;
+        this.drawn = drawing;
         const groups = new Map();
         for (const entry of this.entries) {
             if (wanted && !entry.title.toLowerCase().includes(wanted))
