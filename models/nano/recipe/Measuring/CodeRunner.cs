@@ -123,7 +123,7 @@ internal static class CodeRunner
 
     // All lines of one process. A process that ends early (memory, stack) leaves the cases after that unanswered.
     private static string[] Run(string program, string[] arguments, ScratchFolder folder, int itemCount) =>
-        itemCount == 0 ? [] : Start(program, arguments, folder, 20_000 + itemCount * ItemMilliseconds, limitMemory: true).Output.Split('\n');
+        itemCount == 0 ? [] : Start(program, arguments, folder, 60_000 + itemCount * ItemMilliseconds, limitMemory: true).Output.Split('\n');
 
     private static List<CodeOutcome> Outcomes(IReadOnlyList<CodeItem> items, Dictionary<string, string> faults, string[] lines)
     {
