@@ -22,7 +22,7 @@ internal static class BenchVerb
         var drafts = new Option<int[]?>("--drafts") { Description = "Tokens that the MTP head guesses per pass, 0.8, 0.7, 0.6 of them taken as right (default 1 2 3 where the model has one; 0 for none)", HelpName = "N", AllowMultipleArgumentsPerToken = true };
         var budget = new Option<double>("--budget") { Description = "Seconds of measuring; what would take longer is left out and named", HelpName = "SECONDS", DefaultValueFactory = _ => defaults.BudgetSeconds };
         var quick = new Option<bool>("--quick") { Description = "Short windows, prefill 128, depths 0 and 1024, batches 1 and 4: a look, not a measurement" };
-        var kernels = new Option<bool>("--kernels") { Description = "Measure the products of every weight type and tier instead of a model" };
+        var kernels = new Option<bool>("--kernels") { Description = "Measure the products of every weight type and the other operations on every tier instead of a model" };
         var json = new Option<bool>("--json") { Description = "Print the results as JSON" };
         var svg = new Option<string?>("--svg") { Description = "Write a chart of the shares as SVG", HelpName = "FILE" };
         foreach (Option option in (Option[])[prefill, depth, batch, drafts, budget, quick, kernels, json, svg])

@@ -116,6 +116,10 @@ public sealed class BenchTests : IDisposable
         Assert.Equal(ProductTimings.Types.Count * (1 + 5 * (IsaTier.Offered.Count - 1)), products.Length);
         Assert.All(products, product => Assert.True(product.GetProperty("gb_per_s").GetDouble() > 0 && product.GetProperty("gmac_per_s").GetDouble() > 0));
         Assert.Contains(products, product => product.GetProperty("type").GetString() == "Q4_K");
+        // Attention over two types of cache, the delta rule in two forms, convolution, norms and SwiGLU.
+        JsonElement[] operations = [.. json.RootElement.GetProperty("operations").EnumerateArray()];
+        Assert.Equal(11 * IsaTier.Available.Count, operations.Length);
+        Assert.All(operations, operation => Assert.True(operation.GetProperty("gb_per_s").GetDouble() > 0 && operation.GetProperty("gmac_per_s").GetDouble() > 0));
     }
 
     [Theory]

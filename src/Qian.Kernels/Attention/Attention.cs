@@ -65,8 +65,8 @@ public static unsafe partial class Attention
             case Isa.Avx512:
                 ApplyTiled<Avx512AttentionTier>(call, team);
                 break;
-            case Isa.Avx2:
-                ApplyTiled<Avx2AttentionTier>(call, team);
+            case Isa.Avx2 or Isa.Arm64:
+                ApplyTiled<AttentionTier256>(call, team);
                 break;
             default:
                 ApplyScalar(call, team);

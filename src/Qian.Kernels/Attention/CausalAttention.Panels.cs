@@ -1,5 +1,4 @@
 using System.Runtime.Intrinsics;
-using System.Runtime.Intrinsics.X86;
 
 namespace Qian.Kernels;
 
@@ -60,11 +59,12 @@ public static unsafe partial class CausalAttention
             Vector256<float> b = Vector256.Create(Vector128.Load(rows + rowStride + step), Vector128.Load(second + rowStride + step));
             Vector256<float> c = Vector256.Create(Vector128.Load(rows + 2 * rowStride + step), Vector128.Load(second + 2 * rowStride + step));
             Vector256<float> d = Vector256.Create(Vector128.Load(rows + 3 * rowStride + step), Vector128.Load(second + 3 * rowStride + step));
-            Vector256<float> lowAB = Avx.UnpackLow(a, b), highAB = Avx.UnpackHigh(a, b), lowCD = Avx.UnpackLow(c, d), highCD = Avx.UnpackHigh(c, d);
-            Avx.Shuffle(lowAB, lowCD, 0x44).Store(to);
-            Avx.Shuffle(lowAB, lowCD, 0xEE).Store(to + width);
-            Avx.Shuffle(highAB, highCD, 0x44).Store(to + 2 * width);
-            Avx.Shuffle(highAB, highCD, 0xEE).Store(to + 3 * width);
+            Vector256<double> lowAB = Registers.ZipLow(a, b).AsDouble(), highAB = Registers.ZipHigh(a, b).AsDouble();
+            Vector256<double> lowCD = Registers.ZipLow(c, d).AsDouble(), highCD = Registers.ZipHigh(c, d).AsDouble();
+            Registers.ZipLow(lowAB, lowCD).AsSingle().Store(to);
+            Registers.ZipHigh(lowAB, lowCD).AsSingle().Store(to + width);
+            Registers.ZipLow(highAB, highCD).AsSingle().Store(to + 2 * width);
+            Registers.ZipHigh(highAB, highCD).AsSingle().Store(to + 3 * width);
         }
     }
 

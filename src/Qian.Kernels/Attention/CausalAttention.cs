@@ -77,7 +77,7 @@ public static unsafe partial class CausalAttention
             case Isa.Avx512:
                 ForwardTiled<Lanes512, Vector512<float>>(call, borders, scratch, team);
                 break;
-            case Isa.Avx2:
+            case Isa.Avx2 or Isa.Arm64:
                 ForwardTiled<Lanes256, Vector256<float>>(call, borders, scratch, team);
                 break;
             default:
@@ -123,7 +123,7 @@ public static unsafe partial class CausalAttention
             case Isa.Avx512:
                 BackwardTiled<Lanes512, Vector512<float>>(call, borders, scratch, team);
                 break;
-            case Isa.Avx2:
+            case Isa.Avx2 or Isa.Arm64:
                 BackwardTiled<Lanes256, Vector256<float>>(call, borders, scratch, team);
                 break;
             default:

@@ -1,4 +1,5 @@
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.Arm;
 using System.Runtime.Intrinsics.X86;
 
 namespace Qian.Kernels;
@@ -55,10 +56,12 @@ public sealed unsafe class ProductCeiling
             forms.Add(new ProductCeiling("vpdpbusd, 512 bit", EmittedLoops.ByteMacsPerRound, &EmittedLoops.Bytes));
         if (tier is Isa.Vnni or Isa.Avx512)
             forms.Add(new ProductCeiling("vpmaddubsw + vpmaddwd, 512 bit", 12 * 64, &ProductLoops.BytesAvx512));
-        if (tier == Isa.Avx2)
+        if (tier is Isa.Avx2 or Isa.AvxVnni)
             forms.Add(new ProductCeiling("vpmaddubsw + vpmaddwd, 256 bit", 9 * 32, &ProductLoops.BytesAvx2));
         if (tier != Isa.Scalar && AvxVnni.IsSupported)
-            forms.Add(new ProductCeiling("vpdpbusd, 256 bit", 9 * 32, &ProductLoops.BytesVnni));
+            forms.Add(new ProductCeiling("vpdpbusd, 256 bit", 9 * 32, &ProductLoops.BytesSummed<VnniDot>));
+        if (tier == Isa.Arm64)
+            forms.Add(new ProductCeiling(Dp.IsSupported ? "sdot, 128 bit" : "smull, 128 bit", 9 * 32, &ProductLoops.BytesSummed<ArmDot>));
         if (forms.Count == 0)
             forms.Add(new ProductCeiling("portable, 128 bit", 2 * 16, &ProductLoops.BytesPortable));
         return forms;
@@ -67,7 +70,8 @@ public sealed unsafe class ProductCeiling
     private static List<ProductCeiling> Float32Forms(Isa tier) => tier switch
     {
         Isa.Avx512 => [new ProductCeiling("vfmadd, 512 bit", 12 * Vector512<float>.Count, &ProductLoops.FloatsAvx512)],
-        Isa.Avx2 => [new ProductCeiling("vfmadd, 256 bit", 9 * Vector256<float>.Count, &ProductLoops.FloatsAvx2)],
+        Isa.Avx2 => [new ProductCeiling("vfmadd, 256 bit", 9 * Vector256<float>.Count, &ProductLoops.Floats256)],
+        Isa.Arm64 => [new ProductCeiling("fmla, 128 bit", 9 * Vector256<float>.Count, &ProductLoops.Floats256)],
         _ => [new ProductCeiling("portable, 128 bit", 9 * Vector128<float>.Count, &ProductLoops.FloatsPortable)],
     };
 

@@ -77,9 +77,10 @@ internal static unsafe class ProductLoops
         return Vector256.Sum(s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8);
     }
 
-    // Four products and their sum in one instruction; C# has it 256 bit wide.
+    // Four products and their sum in one instruction; C# has it 256 bit wide, in pairs of registers on Arm64.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static int BytesVnni(byte* operands, int rounds)
+    public static int BytesSummed<TDot>(byte* operands, int rounds)
+        where TDot : struct, IByteDot
     {
         Vector256<int> s0 = default, s1 = default, s2 = default, s3 = default, s4 = default, s5 = default, s6 = default, s7 = default, s8 = default;
         Vector256<sbyte> b0 = Vector256.Load((sbyte*)operands);
@@ -91,15 +92,15 @@ internal static unsafe class ProductLoops
             Vector256<byte> a0 = Vector256.Load(p);
             Vector256<byte> a1 = Vector256.Load(p + 32);
             Vector256<byte> a2 = Vector256.Load(p + 64);
-            s0 = AvxVnni.MultiplyWideningAndAdd(s0, a0, b0);
-            s1 = AvxVnni.MultiplyWideningAndAdd(s1, a0, b1);
-            s2 = AvxVnni.MultiplyWideningAndAdd(s2, a0, b2);
-            s3 = AvxVnni.MultiplyWideningAndAdd(s3, a1, b0);
-            s4 = AvxVnni.MultiplyWideningAndAdd(s4, a1, b1);
-            s5 = AvxVnni.MultiplyWideningAndAdd(s5, a1, b2);
-            s6 = AvxVnni.MultiplyWideningAndAdd(s6, a2, b0);
-            s7 = AvxVnni.MultiplyWideningAndAdd(s7, a2, b1);
-            s8 = AvxVnni.MultiplyWideningAndAdd(s8, a2, b2);
+            s0 = TDot.Add(s0, a0, b0);
+            s1 = TDot.Add(s1, a0, b1);
+            s2 = TDot.Add(s2, a0, b2);
+            s3 = TDot.Add(s3, a1, b0);
+            s4 = TDot.Add(s4, a1, b1);
+            s5 = TDot.Add(s5, a1, b2);
+            s6 = TDot.Add(s6, a2, b0);
+            s7 = TDot.Add(s7, a2, b1);
+            s8 = TDot.Add(s8, a2, b2);
         }
 
         return Vector256.Sum(s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8);
@@ -138,9 +139,9 @@ internal static unsafe class ProductLoops
         return (int)Vector512.Sum(s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8 + s9 + s10 + s11);
     }
 
-    // Fused multiply-add, 256 bit.
+    // Fused multiply-add, 256 bit; in pairs of registers on Arm64.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static int FloatsAvx2(byte* operands, int rounds)
+    public static int Floats256(byte* operands, int rounds)
     {
         Vector256<float> s0 = default, s1 = default, s2 = default, s3 = default, s4 = default, s5 = default, s6 = default, s7 = default, s8 = default;
         Vector256<float> b0 = Vector256.Load((float*)operands);
@@ -152,15 +153,15 @@ internal static unsafe class ProductLoops
             Vector256<float> a0 = Vector256.Load((float*)p);
             Vector256<float> a1 = Vector256.Load((float*)(p + 32));
             Vector256<float> a2 = Vector256.Load((float*)(p + 64));
-            s0 = Fma.MultiplyAdd(a0, b0, s0);
-            s1 = Fma.MultiplyAdd(a0, b1, s1);
-            s2 = Fma.MultiplyAdd(a0, b2, s2);
-            s3 = Fma.MultiplyAdd(a1, b0, s3);
-            s4 = Fma.MultiplyAdd(a1, b1, s4);
-            s5 = Fma.MultiplyAdd(a1, b2, s5);
-            s6 = Fma.MultiplyAdd(a2, b0, s6);
-            s7 = Fma.MultiplyAdd(a2, b1, s7);
-            s8 = Fma.MultiplyAdd(a2, b2, s8);
+            s0 = Vector256.FusedMultiplyAdd(a0, b0, s0);
+            s1 = Vector256.FusedMultiplyAdd(a0, b1, s1);
+            s2 = Vector256.FusedMultiplyAdd(a0, b2, s2);
+            s3 = Vector256.FusedMultiplyAdd(a1, b0, s3);
+            s4 = Vector256.FusedMultiplyAdd(a1, b1, s4);
+            s5 = Vector256.FusedMultiplyAdd(a1, b2, s5);
+            s6 = Vector256.FusedMultiplyAdd(a2, b0, s6);
+            s7 = Vector256.FusedMultiplyAdd(a2, b1, s7);
+            s8 = Vector256.FusedMultiplyAdd(a2, b2, s8);
         }
 
         return (int)Vector256.Sum(s0 + s1 + s2 + s3 + s4 + s5 + s6 + s7 + s8);

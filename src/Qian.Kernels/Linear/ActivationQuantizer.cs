@@ -41,8 +41,8 @@ internal static unsafe partial class ActivationQuantizer
                 {
                     if (Isa == Isa.Avx512)
                         RowAvx512(source, destination + row, width, count);
-                    else if (Isa == Isa.Avx2)
-                        RowAvx2(source, destination + row, width, count);
+                    else if (Isa is Isa.Avx2 or Isa.AvxVnni or Isa.Arm64)
+                        Row256(source, destination + row, width, count);
                     else
                         RowScalar(source, destination + row, width, count);
                 }

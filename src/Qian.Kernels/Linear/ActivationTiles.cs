@@ -35,7 +35,7 @@ internal readonly unsafe struct ActivationTiles
         Width = isa switch
         {
             Isa.Avx512 => 8,
-            Isa.Avx2 => 4,
+            Isa.Avx2 or Isa.AvxVnni or Isa.Arm64 => 4,
             _ => 1,
         };
         _paddedRows = (TileCount - 1) * Width + WidthOf(TileCount - 1);

@@ -69,7 +69,7 @@ public static unsafe partial class Embedding
                 case Isa.Avx512:
                     VectorAdd<Lanes512, Vector512<float>>(total, x, count);
                     break;
-                case Isa.Avx2:
+                case Isa.Avx2 or Isa.Arm64:
                     VectorAdd<Lanes256, Vector256<float>>(total, x, count);
                     break;
                 default:

@@ -45,7 +45,7 @@ public static unsafe partial class Linear
                 {
                     float* output = part->Output + (t0 + t) * part->OutputStride + row;
                     for (int r = 0; r < present; r++)
-                        output[r] = isa == Isa.Avx512 ? FloatDotAvx512.Sum(sums + (t * FloatRowTile + r) * lanes) : FloatDotAvx2.Sum(sums + (t * FloatRowTile + r) * lanes);
+                        output[r] = isa == Isa.Avx512 ? FloatDotAvx512.Sum(sums + (t * FloatRowTile + r) * lanes) : FloatDot256.Sum(sums + (t * FloatRowTile + r) * lanes);
                 }
             }
         }
@@ -73,13 +73,13 @@ public static unsafe partial class Linear
                     FloatDotAvx512.WidenHalf((ushort*)source + k0, rows[r], count);
                     break;
                 case WeightType.F16:
-                    FloatDotAvx2.WidenHalf((ushort*)source + k0, rows[r], count);
+                    FloatDot256.WidenHalf((ushort*)source + k0, rows[r], count);
                     break;
                 case WeightType.BF16 when isa == Isa.Avx512:
                     FloatDotAvx512.WidenBrain((ushort*)source + k0, rows[r], count);
                     break;
                 case WeightType.BF16:
-                    FloatDotAvx2.WidenBrain((ushort*)source + k0, rows[r], count);
+                    FloatDot256.WidenBrain((ushort*)source + k0, rows[r], count);
                     break;
                 default:
                     weight.Decode(row + r, k0, count, rows[r]);
@@ -123,7 +123,7 @@ public static unsafe partial class Linear
         else if (isa == Isa.Avx512)
             FloatDotAvx512.Tile4(rows, columns, count, sums);
         else
-            FloatDotAvx2.Tile(rows, columns, width, count, sums);
+            FloatDot256.Tile(rows, columns, width, count, sums);
     }
 
     private static float* Padded(float* source, int count, float* destination)

@@ -132,43 +132,51 @@ public static unsafe partial class Linear
         for (int block = span.FirstBlock; block < span.EndBlock; block++)
         {
             int count = span.GroupsIn(block, weight.ColumnCount);
+            byte* quants = unpacked.Quants;
+            bool wholeBytes = isa is Isa.AvxVnni or Isa.Arm64;
             if (!weight.IsPacked)
-                RowInterleaving.Unpack(weight, panel * PanelLayout.PanelRows, block * PanelLayout.BlockGroups, count, wholeBytes: false, unpacked);
+                RowInterleaving.Unpack(weight, panel * PanelLayout.PanelRows, block * PanelLayout.BlockGroups, count, wholeBytes, unpacked);
+            else if (wholeBytes)
+                quants = PanelUnpack256.UnpackBytes(weight, panel, block, count, unpacked);
             else if (isa == Isa.Avx512)
                 PanelUnpackAvx512.Unpack(weight, panel, block, count, unpacked);
             else
-                PanelUnpackAvx2.Unpack(weight, panel, block, count, unpacked);
+                PanelUnpack256.Unpack(weight, panel, block, count, unpacked);
 
             switch (weight.DotKind)
             {
                 case DotKind.U5By16:
-                    Dot<U5By16>(isa, unpacked, tiles, span, block, count, acc);
+                    Dot<U5By16>(isa, unpacked, quants, tiles, span, block, count, acc);
                     break;
                 case DotKind.U4:
-                    Dot<U4>(isa, unpacked, tiles, span, block, count, acc);
+                    Dot<U4>(isa, unpacked, quants, tiles, span, block, count, acc);
                     break;
                 case DotKind.U5:
-                    Dot<U5>(isa, unpacked, tiles, span, block, count, acc);
+                    Dot<U5>(isa, unpacked, quants, tiles, span, block, count, acc);
                     break;
                 case DotKind.U6:
-                    Dot<U6>(isa, unpacked, tiles, span, block, count, acc);
+                    Dot<U6>(isa, unpacked, quants, tiles, span, block, count, acc);
                     break;
                 case DotKind.U8:
-                    Dot<U8>(isa, unpacked, tiles, span, block, count, acc);
+                    Dot<U8>(isa, unpacked, quants, tiles, span, block, count, acc);
                     break;
                 default:
-                    Dot<U8By16>(isa, unpacked, tiles, span, block, count, acc);
+                    Dot<U8By16>(isa, unpacked, quants, tiles, span, block, count, acc);
                     break;
             }
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Dot<TKind>(Isa isa, in UnpackedBlock unpacked, in ActivationTiles tiles, in TileSpan span, int block, int count, float* acc)
+    private static void Dot<TKind>(Isa isa, in UnpackedBlock unpacked, byte* quants, in ActivationTiles tiles, in TileSpan span, int block, int count, float* acc)
         where TKind : IDotKind
     {
         if (isa == Isa.Avx512)
             IntegerDotAvx512.Tiles<TKind>(unpacked, tiles, span.FirstTile, span.EndTile, block * PanelLayout.BlockGroups, count, acc);
+        else if (isa == Isa.AvxVnni)
+            IntegerDotBytes<VnniDot>.Tiles<TKind>(unpacked, quants, tiles, span.FirstTile, span.EndTile, block * PanelLayout.BlockGroups, count, acc);
+        else if (isa == Isa.Arm64)
+            IntegerDotBytes<ArmDot>.Tiles<TKind>(unpacked, quants, tiles, span.FirstTile, span.EndTile, block * PanelLayout.BlockGroups, count, acc);
         else
             IntegerDotAvx2.Tiles<TKind>(unpacked, tiles, span.FirstTile, span.EndTile, block * PanelLayout.BlockGroups, count, acc);
     }

@@ -106,7 +106,7 @@ public static unsafe partial class LowRank
                     case Isa.Avx512:
                         ReduceTile<Lanes512, Vector512<float>>(this, row, rank);
                         break;
-                    case Isa.Avx2:
+                    case Isa.Avx2 or Isa.Arm64:
                         ReduceTile<Lanes256, Vector256<float>>(this, row, rank);
                         break;
                     default:
@@ -140,7 +140,7 @@ public static unsafe partial class LowRank
                         case Isa.Avx512:
                             ExpandRow<Lanes512, Vector512<float>>(Up + first, OutputCount, inner, Rank, y, count);
                             break;
-                        case Isa.Avx2:
+                        case Isa.Avx2 or Isa.Arm64:
                             ExpandRow<Lanes256, Vector256<float>>(Up + first, OutputCount, inner, Rank, y, count);
                             break;
                         default:

@@ -173,7 +173,7 @@ internal static unsafe partial class PanelUnpackBooks
     private static Vector256<float> Odd(Vector256<int> multiplier) => Vector256.ConvertToSingle(multiplier + multiplier + Vector256<int>.One);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector256<int> Nibbles(byte* values) => Avx2.ConvertToVector256Int32(values + BookHead.NibblesAt);
+    private static Vector256<int> Nibbles(byte* values) => Registers.Widen(values + BookHead.NibblesAt);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector256<float> Halves(byte* head, int row) => HalfFloat.Widen(Vector128.Load((ushort*)head + row));
@@ -208,7 +208,7 @@ internal static unsafe partial class PanelUnpackBooks
         for (int g = 0; g < groupCount; g++, quants += BookHead.GroupBytes<T>(), masks += BookHead.MaskCount<T>(), destination += 512)
         {
             for (int at = 0; at < BookHead.GroupBytes<T>(); at += 64)
-                Sse.Prefetch0(quants + PanelLayout.PrefetchBytes + at);
+                Registers.Prefetch0(quants + PanelLayout.PrefetchBytes + at);
             for (int half = 0; half < 2; half++)
             {
                 byte* to = destination + 32 * half;
@@ -238,12 +238,12 @@ internal static unsafe partial class PanelUnpackBooks
                         Vector256<byte> first, second = default;
                         if (T.IsShort)
                         {
-                            first = Avx2.GatherVector256(rows, index.AsInt32(), 4).AsByte();
+                            first = Registers.Gather(rows, index.AsInt32(), 4).AsByte();
                         }
                         else
                         {
-                            first = Avx2.GatherVector256(rows, index.AsInt32(), 8).AsByte();
-                            second = Avx2.GatherVector256(rows + 1, index.AsInt32(), 8).AsByte();
+                            first = Registers.Gather(rows, index.AsInt32(), 8).AsByte();
+                            second = Registers.Gather(rows + 1, index.AsInt32(), 8).AsByte();
                         }
 
                         if (T.HasDeltas)
@@ -274,7 +274,7 @@ internal static unsafe partial class PanelUnpackBooks
     // Four bits of each of 8 rows.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector256<uint> MaskBits(ulong* mask, int half, Vector256<uint> rowShifts) =>
-        Avx2.ShiftRightLogicalVariable(Vector256.Create(((uint*)mask)[half]), rowShifts);
+        Registers.ShiftRight(Vector256.Create(((uint*)mask)[half]), rowShifts);
 
     // Lift + value to lift - value where the sign's bit is set.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -4,7 +4,7 @@ using System.Runtime.Intrinsics.X86;
 
 namespace Qian.Kernels;
 
-// For the emitted kernels, which multiply whole bytes: no planes of nibbles. What is stored as bytes already is used where it lies.
+// For the kernels that multiply whole bytes: no planes of nibbles. What is stored as bytes already is used where it lies.
 internal static unsafe partial class PanelUnpackAvx512
 {
     // Returns where the block's quants are.
@@ -51,5 +51,41 @@ internal static unsafe partial class PanelUnpackAvx512
                 Avx512BW.Shuffle(levels, Right(q, 4) & low).Store(destination + 256);
             }
         }
+    }
+}
+
+internal static unsafe partial class PanelUnpack256
+{
+    // Returns where the block's quants are.
+    public static byte* UnpackBytes(in WeightRows weight, int panel, int blockIndex, int groupCount, in UnpackedBlock block)
+    {
+        PanelLayout layout = weight.Layout;
+        if (layout.IsBook)
+        {
+            PanelUnpackBooks.Bytes(inRegisters: false, weight, panel, blockIndex, groupCount, block, block.Quants);
+            return block.Quants;
+        }
+
+        if (layout.Kind != DotKind.U8)
+        {
+            Unpack(weight, panel, blockIndex, groupCount, block);
+            return block.Quants;
+        }
+
+        byte* start = weight.Data + panel * layout.PanelBytes;
+        byte* head = start + (long)blockIndex * layout.HeadBlockBytes;
+        byte* quants = start + layout.HeadBytes + (long)blockIndex * PanelLayout.BlockGroups * layout.QuantGroupBytes;
+        if (layout.Type == WeightType.IQ4_XS)
+            ScalesOffBy32(head, groupCount, block);
+        else
+            Halves(head, groupCount, -128, block);
+        if (layout.Type == WeightType.Q8_0)
+        {
+            Prefetch(quants, groupCount * layout.QuantGroupBytes);
+            return quants;
+        }
+
+        Codes(DenseCentre.Table.AsByte() ^ Vector128.Create((byte)0x80), quants, groupCount, block.Quants);
+        return block.Quants;
     }
 }

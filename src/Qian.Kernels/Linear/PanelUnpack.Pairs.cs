@@ -60,7 +60,7 @@ internal static unsafe partial class PanelUnpackAvx512
     }
 }
 
-internal static unsafe partial class PanelUnpackAvx2
+internal static unsafe partial class PanelUnpack256
 {
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void ScalesAndMinsOfHalves(byte* head, int groupCount, in UnpackedBlock block)
@@ -71,7 +71,7 @@ internal static unsafe partial class PanelUnpackAvx2
             Vector256<float> dmin = -HalvesAt(head + 32 + 2 * half);
             for (int s = half; s < half + 32 * groupCount; s += 16)
             {
-                Vector256<int> both = Avx2.ConvertToVector256Int32(head + 64 + s);
+                Vector256<int> both = Registers.Widen(head + 64 + s);
                 (d * Vector256.ConvertToSingle(both & Vector256.Create(15))).Store(block.Scales + s);
                 (dmin * Vector256.ConvertToSingle(both >> 4)).Store(block.Offsets + s);
             }

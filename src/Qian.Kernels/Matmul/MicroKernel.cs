@@ -10,7 +10,7 @@ internal readonly unsafe struct MicroKernel(int rows, int columns, bool isBrain,
     // Dwords of K that are summed in registers before c is touched.
     public const int MaxSteps = 512;
 
-    private static readonly MicroKernel s_avx2 = new(MicroKernelAvx2.Rows, MicroKernelAvx2.Columns, false, &MicroKernelAvx2.Run);
+    private static readonly MicroKernel s_256 = new(MicroKernel256.Rows, MicroKernel256.Columns, false, &MicroKernel256.Run);
     private static readonly MicroKernel s_avx512 = new(MicroKernelAvx512.Rows, MicroKernelAvx512.Columns, false, &MicroKernelAvx512.Run);
 
     public int Rows { get; } = rows;
@@ -29,8 +29,8 @@ internal readonly unsafe struct MicroKernel(int rows, int columns, bool isBrain,
     /// <summary>The kernel of a fast tier. Without code for bfloat16 (or in the tier below) its products are float32's, unrounded.</summary>
     public static MicroKernel For(Isa isa, MatmulPrecision precision)
     {
-        if (isa == Isa.Avx2)
-            return s_avx2;
+        if (isa is Isa.Avx2 or Isa.Arm64)
+            return s_256;
         return precision == MatmulPrecision.BFloat16 && BrainKernel.IsAvailable
             ? new MicroKernel(BrainKernel.Rows, BrainKernel.Columns, true, &BrainKernel.Run)
             : s_avx512;

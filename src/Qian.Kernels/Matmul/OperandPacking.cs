@@ -1,13 +1,12 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
-using System.Runtime.Intrinsics.X86;
 
 namespace Qian.Kernels;
 
 /// <summary>
 /// Copies a block of a factor into panels: per panel and step of K the panel's lanes (a's rows or b's columns) side by side, lanes past the end as zeros.
 /// Where K is contiguous, 8 x 8 dwords are transposed in registers; where the lanes are, rows are copied; any other strides go one by one.
-/// AVX2 throughout, since both fast tiers have it and packing is a few percent of a product.
+/// 256 bits throughout, since all fast tiers have them and packing is a few percent of a product.
 /// Stores are 8 lanes wide also where a panel's width is no multiple of 8: what spills over is the next step's first lanes, stored later
 /// (steps ascend; within eight transposed steps the groups of lanes descend), and past the last step the slack between panels.
 /// </summary>
@@ -76,20 +75,20 @@ internal static unsafe class OperandPacking
                 Vector256<float> r7 = T.AlongInner(source + 7 * laneStride, 7 < left ? values : 0).AsSingle();
 
                 // Pairs of lanes, then fours, then the 128-bit halves.
-                Vector256<double> p0 = Avx.UnpackLow(r0, r1).AsDouble(), p1 = Avx.UnpackHigh(r0, r1).AsDouble();
-                Vector256<double> p2 = Avx.UnpackLow(r2, r3).AsDouble(), p3 = Avx.UnpackHigh(r2, r3).AsDouble();
-                Vector256<double> p4 = Avx.UnpackLow(r4, r5).AsDouble(), p5 = Avx.UnpackHigh(r4, r5).AsDouble();
-                Vector256<double> p6 = Avx.UnpackLow(r6, r7).AsDouble(), p7 = Avx.UnpackHigh(r6, r7).AsDouble();
-                Vector256<double> q0 = Avx.UnpackLow(p0, p2), q1 = Avx.UnpackHigh(p0, p2), q2 = Avx.UnpackLow(p1, p3), q3 = Avx.UnpackHigh(p1, p3);
-                Vector256<double> q4 = Avx.UnpackLow(p4, p6), q5 = Avx.UnpackHigh(p4, p6), q6 = Avx.UnpackLow(p5, p7), q7 = Avx.UnpackHigh(p5, p7);
-                Put(Avx.Permute2x128(q0, q4, 0x20), to + group, 0, steps, width);
-                Put(Avx.Permute2x128(q1, q5, 0x20), to + group, 1, steps, width);
-                Put(Avx.Permute2x128(q2, q6, 0x20), to + group, 2, steps, width);
-                Put(Avx.Permute2x128(q3, q7, 0x20), to + group, 3, steps, width);
-                Put(Avx.Permute2x128(q0, q4, 0x31), to + group, 4, steps, width);
-                Put(Avx.Permute2x128(q1, q5, 0x31), to + group, 5, steps, width);
-                Put(Avx.Permute2x128(q2, q6, 0x31), to + group, 6, steps, width);
-                Put(Avx.Permute2x128(q3, q7, 0x31), to + group, 7, steps, width);
+                Vector256<double> p0 = Registers.ZipLow(r0, r1).AsDouble(), p1 = Registers.ZipHigh(r0, r1).AsDouble();
+                Vector256<double> p2 = Registers.ZipLow(r2, r3).AsDouble(), p3 = Registers.ZipHigh(r2, r3).AsDouble();
+                Vector256<double> p4 = Registers.ZipLow(r4, r5).AsDouble(), p5 = Registers.ZipHigh(r4, r5).AsDouble();
+                Vector256<double> p6 = Registers.ZipLow(r6, r7).AsDouble(), p7 = Registers.ZipHigh(r6, r7).AsDouble();
+                Vector256<double> q0 = Registers.ZipLow(p0, p2), q1 = Registers.ZipHigh(p0, p2), q2 = Registers.ZipLow(p1, p3), q3 = Registers.ZipHigh(p1, p3);
+                Vector256<double> q4 = Registers.ZipLow(p4, p6), q5 = Registers.ZipHigh(p4, p6), q6 = Registers.ZipLow(p5, p7), q7 = Registers.ZipHigh(p5, p7);
+                Put(Registers.Lower(q0, q4), to + group, 0, steps, width);
+                Put(Registers.Lower(q1, q5), to + group, 1, steps, width);
+                Put(Registers.Lower(q2, q6), to + group, 2, steps, width);
+                Put(Registers.Lower(q3, q7), to + group, 3, steps, width);
+                Put(Registers.Upper(q0, q4), to + group, 4, steps, width);
+                Put(Registers.Upper(q1, q5), to + group, 5, steps, width);
+                Put(Registers.Upper(q2, q6), to + group, 6, steps, width);
+                Put(Registers.Upper(q3, q7), to + group, 7, steps, width);
             }
         }
     }
@@ -98,14 +97,14 @@ internal static unsafe class OperandPacking
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Prefetch(float* from, long laneStride)
     {
-        Sse.Prefetch0(from);
-        Sse.Prefetch0(from + laneStride);
-        Sse.Prefetch0(from + 2 * laneStride);
-        Sse.Prefetch0(from + 3 * laneStride);
-        Sse.Prefetch0(from + 4 * laneStride);
-        Sse.Prefetch0(from + 5 * laneStride);
-        Sse.Prefetch0(from + 6 * laneStride);
-        Sse.Prefetch0(from + 7 * laneStride);
+        Registers.Prefetch0(from);
+        Registers.Prefetch0(from + laneStride);
+        Registers.Prefetch0(from + 2 * laneStride);
+        Registers.Prefetch0(from + 3 * laneStride);
+        Registers.Prefetch0(from + 4 * laneStride);
+        Registers.Prefetch0(from + 5 * laneStride);
+        Registers.Prefetch0(from + 6 * laneStride);
+        Registers.Prefetch0(from + 7 * laneStride);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -123,7 +122,7 @@ internal static unsafe class OperandPacking
             for (int d = 0; d < T.Depth; d++)
             {
                 for (int lane = 0; lane < lanes; lane += 16)
-                    Sse.Prefetch0(from + (StepsAtATime * T.Depth + d) * innerStride + lane);
+                    Registers.Prefetch0(from + (StepsAtATime * T.Depth + d) * innerStride + lane);
             }
 
             for (int group = 0; group < width; group += 8)

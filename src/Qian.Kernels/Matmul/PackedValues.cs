@@ -43,7 +43,7 @@ internal readonly unsafe struct SingleFloats : IPackedValue
             return Vector256.Load((uint*)from);
         if (count <= 0)
             return default;
-        return Avx2.MaskLoad((int*)from, Vector256.GreaterThan(Vector256.Create(count), Vector256<int>.Indices)).AsUInt32();
+        return Registers.LoadFirst(from, count).AsUInt32();
     }
 }
 
@@ -79,7 +79,7 @@ internal readonly unsafe struct BrainPairs : IPackedValue
     {
         Vector256<uint> upper = bits >> 16;
         Vector256<uint> rounded = (bits + Vector256.Create(0x7FFFu) + (upper & Vector256<uint>.One)) >> 16;
-        Vector256<float> isNumber = Avx.CompareOrdered(bits.AsSingle(), bits.AsSingle());
+        Vector256<float> isNumber = Vector256.Equals(bits.AsSingle(), bits.AsSingle());
         return Vector256.ConditionalSelect(isNumber.AsUInt32(), rounded, upper | Vector256.Create(0x40u));
     }
 }

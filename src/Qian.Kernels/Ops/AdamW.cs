@@ -82,7 +82,7 @@ public static unsafe partial class AdamW
                 case Isa.Avx512:
                     Vector<Lanes512, Vector512<float>>(in this, first, end);
                     break;
-                case Isa.Avx2:
+                case Isa.Avx2 or Isa.Arm64:
                     Vector<Lanes256, Vector256<float>>(in this, first, end);
                     break;
                 default:

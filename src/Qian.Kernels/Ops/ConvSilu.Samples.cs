@@ -74,7 +74,7 @@ public static unsafe partial class ConvSilu
                 case Isa.Avx512:
                     VectorSamples<Lanes512, Vector512<float>>(in this, first, end);
                     break;
-                case Isa.Avx2:
+                case Isa.Avx2 or Isa.Arm64:
                     VectorSamples<Lanes256, Vector256<float>>(in this, first, end);
                     break;
                 default:

@@ -99,14 +99,14 @@ public static unsafe partial class CrossEntropy
         private readonly float RowGradient(float* logits, int label) => Isa switch
         {
             Isa.Avx512 => Gradient<Lanes512, Vector512<float>>(logits, label, GradientScale, Vocabulary),
-            Isa.Avx2 => Gradient<Lanes256, Vector256<float>>(logits, label, GradientScale, Vocabulary),
+            Isa.Avx2 or Isa.Arm64 => Gradient<Lanes256, Vector256<float>>(logits, label, GradientScale, Vocabulary),
             _ => ScalarGradient(logits, label, GradientScale, Vocabulary),
         };
 
         private readonly float RowLossOf(float* logits, int label) => Isa switch
         {
             Isa.Avx512 => Loss<Lanes512, Vector512<float>>(logits, label, Vocabulary),
-            Isa.Avx2 => Loss<Lanes256, Vector256<float>>(logits, label, Vocabulary),
+            Isa.Avx2 or Isa.Arm64 => Loss<Lanes256, Vector256<float>>(logits, label, Vocabulary),
             _ => ScalarLoss(logits, label, Vocabulary),
         };
     }

@@ -64,7 +64,7 @@ public static unsafe partial class DeltaGates
                     case Isa.Avx512:
                         Row<Lanes512, Vector512<float>>(Alpha + at, B + at, Decay, DtBias, G + at, Beta + at, HeadCount);
                         break;
-                    case Isa.Avx2:
+                    case Isa.Avx2 or Isa.Arm64:
                         Row<Lanes256, Vector256<float>>(Alpha + at, B + at, Decay, DtBias, G + at, Beta + at, HeadCount);
                         break;
                     default:

@@ -1,6 +1,5 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
-using System.Runtime.Intrinsics.X86;
 
 namespace Qian.Kernels;
 
@@ -110,14 +109,14 @@ public static unsafe partial class DeltaRule
             float* source = from + row * fromStride, target = to + row;
             for (int column = 0; column < columns; column += 4, source += 4, target += 4 * toStride)
             {
-                Vector128<float> a = Sse.LoadVector128(source), b = Sse.LoadVector128(source + fromStride);
-                Vector128<float> c = Sse.LoadVector128(source + 2 * fromStride), d = Sse.LoadVector128(source + 3 * fromStride);
-                Vector128<float> lowAb = Sse.UnpackLow(a, b), highAb = Sse.UnpackHigh(a, b);
-                Vector128<float> lowCd = Sse.UnpackLow(c, d), highCd = Sse.UnpackHigh(c, d);
-                Sse.Store(target, Sse.MoveLowToHigh(lowAb, lowCd));
-                Sse.Store(target + toStride, Sse.MoveHighToLow(lowCd, lowAb));
-                Sse.Store(target + 2 * toStride, Sse.MoveLowToHigh(highAb, highCd));
-                Sse.Store(target + 3 * toStride, Sse.MoveHighToLow(highCd, highAb));
+                Vector128<float> a = Vector128.Load(source), b = Vector128.Load(source + fromStride);
+                Vector128<float> c = Vector128.Load(source + 2 * fromStride), d = Vector128.Load(source + 3 * fromStride);
+                Vector128<double> lowAb = Registers.ZipLow(a, b).AsDouble(), highAb = Registers.ZipHigh(a, b).AsDouble();
+                Vector128<double> lowCd = Registers.ZipLow(c, d).AsDouble(), highCd = Registers.ZipHigh(c, d).AsDouble();
+                Registers.ZipLow(lowAb, lowCd).AsSingle().Store(target);
+                Registers.ZipHigh(lowAb, lowCd).AsSingle().Store(target + toStride);
+                Registers.ZipLow(highAb, highCd).AsSingle().Store(target + 2 * toStride);
+                Registers.ZipHigh(highAb, highCd).AsSingle().Store(target + 3 * toStride);
             }
         }
     }

@@ -189,7 +189,7 @@ public static unsafe partial class DeltaRule
                     case Isa.Avx512:
                         Chunks<Lanes512, Vector512<float>>(heads, new ChunkBuffers(slot, shape));
                         break;
-                    case Isa.Avx2:
+                    case Isa.Avx2 or Isa.Arm64:
                         Chunks<Lanes256, Vector256<float>>(heads, new ChunkBuffers(slot, shape));
                         break;
                     default:
@@ -230,7 +230,7 @@ public static unsafe partial class DeltaRule
                     case Isa.Avx512:
                         ChunksBackward<Lanes512, Vector512<float>>(heads, gradients, new DeltaBackwardBuffers(slot, shape), slot);
                         break;
-                    case Isa.Avx2:
+                    case Isa.Avx2 or Isa.Arm64:
                         ChunksBackward<Lanes256, Vector256<float>>(heads, gradients, new DeltaBackwardBuffers(slot, shape), slot);
                         break;
                     default:

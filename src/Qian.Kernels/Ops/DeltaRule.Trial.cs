@@ -63,7 +63,7 @@ public static unsafe partial class DeltaRule
                     case Isa.Avx512:
                         Step<Lanes512, Vector512<float>>(head);
                         break;
-                    case Isa.Avx2:
+                    case Isa.Avx2 or Isa.Arm64:
                         Step<Lanes256, Vector256<float>>(head);
                         break;
                     default:

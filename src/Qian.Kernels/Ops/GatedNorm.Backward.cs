@@ -88,7 +88,7 @@ public static unsafe partial class GatedNorm
                 case Isa.Avx512:
                     Block<Lanes512, Vector512<float>>(in this, first, end, sums);
                     break;
-                case Isa.Avx2:
+                case Isa.Avx2 or Isa.Arm64:
                     Block<Lanes256, Vector256<float>>(in this, first, end, sums);
                     break;
                 default:

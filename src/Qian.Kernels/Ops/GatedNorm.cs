@@ -63,7 +63,7 @@ public static unsafe partial class GatedNorm
                     case Isa.Avx512:
                         Head<Lanes512, Vector512<float>>(O + at, Z + at, Weight, Epsilon, Y + at, HeadDim);
                         break;
-                    case Isa.Avx2:
+                    case Isa.Avx2 or Isa.Arm64:
                         Head<Lanes256, Vector256<float>>(O + at, Z + at, Weight, Epsilon, Y + at, HeadDim);
                         break;
                     default:

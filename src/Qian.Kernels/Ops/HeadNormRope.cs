@@ -89,7 +89,7 @@ public static unsafe partial class HeadNormRope
                         case Isa.Avx512:
                             Head<Lanes512, Vector512<float>>(x, Weight, Epsilon, cosSin, RotaryDim, y, HeadDim);
                             break;
-                        case Isa.Avx2:
+                        case Isa.Avx2 or Isa.Arm64:
                             Head<Lanes256, Vector256<float>>(x, Weight, Epsilon, cosSin, RotaryDim, y, HeadDim);
                             break;
                         default:

@@ -74,7 +74,7 @@ public static unsafe partial class L2Norm
                         case Isa.Avx512:
                             BackwardHead<Lanes512, Vector512<float>>(X + at, Epsilon, Scale, Dy + at, Dx + at, HeadDim);
                             break;
-                        case Isa.Avx2:
+                        case Isa.Avx2 or Isa.Arm64:
                             BackwardHead<Lanes256, Vector256<float>>(X + at, Epsilon, Scale, Dy + at, Dx + at, HeadDim);
                             break;
                         default:

@@ -66,7 +66,7 @@ public static unsafe partial class L2Norm
                         case Isa.Avx512:
                             Head<Lanes512, Vector512<float>>(x, Epsilon, Scale, HeadDim);
                             break;
-                        case Isa.Avx2:
+                        case Isa.Avx2 or Isa.Arm64:
                             Head<Lanes256, Vector256<float>>(x, Epsilon, Scale, HeadDim);
                             break;
                         default:

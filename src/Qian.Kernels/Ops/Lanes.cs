@@ -5,7 +5,7 @@ using System.Runtime.Intrinsics.X86;
 namespace Qian.Kernels;
 
 /// <summary>
-/// The few vector instructions that the operations are written in, once for both widths: <see cref="Lanes256"/> (AVX2 + FMA)
+/// The few vector instructions that the operations are written in, once for both widths: <see cref="Lanes256"/> (AVX2 + FMA, or pairs of Arm64's registers)
 /// and <see cref="Lanes512"/> (AVX-512). A kernel generic over this compiles to the intrinsics of the width alone.
 /// Partial loads take the first <c>count</c> lanes (all where count is larger), read nothing behind them and fill with zeros, so
 /// that a tail runs the same lane arithmetic as the body and an element's result never depends on where it stands.
@@ -57,84 +57,81 @@ internal readonly unsafe struct Lanes256 : ILanes<Vector256<float>>
     public static Vector256<float> Zero => Vector256<float>.Zero;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector256<float> Load(float* from) => Avx.LoadVector256(from);
+    public static Vector256<float> Load(float* from) => Vector256.Load(from);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector256<float> LoadPartial(float* from, int count) =>
-        count >= Count ? Avx.LoadVector256(from) : Avx.MaskLoad(from, FirstLanes(count));
+        count >= Count ? Vector256.Load(from) : Registers.LoadFirst(from, count);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void Store(float* to, Vector256<float> a) => Avx.Store(to, a);
+    public static void Store(float* to, Vector256<float> a) => a.Store(to);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void StorePartial(float* to, Vector256<float> a, int count)
     {
         if (count >= Count)
-            Avx.Store(to, a);
+            a.Store(to);
         else
-            Avx.MaskStore(to, FirstLanes(count), a);
+            Registers.StoreFirst(to, a, count);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector256<float> Broadcast(float value) => Vector256.Create(value);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector256<float> Add(Vector256<float> a, Vector256<float> b) => Avx.Add(a, b);
+    public static Vector256<float> Add(Vector256<float> a, Vector256<float> b) => a + b;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector256<float> Subtract(Vector256<float> a, Vector256<float> b) => Avx.Subtract(a, b);
+    public static Vector256<float> Subtract(Vector256<float> a, Vector256<float> b) => a - b;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector256<float> Multiply(Vector256<float> a, Vector256<float> b) => Avx.Multiply(a, b);
+    public static Vector256<float> Multiply(Vector256<float> a, Vector256<float> b) => a * b;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector256<float> Divide(Vector256<float> a, Vector256<float> b) => Avx.Divide(a, b);
+    public static Vector256<float> Divide(Vector256<float> a, Vector256<float> b) => a / b;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector256<float> MultiplyAdd(Vector256<float> a, Vector256<float> b, Vector256<float> c) => Fma.MultiplyAdd(a, b, c);
+    public static Vector256<float> MultiplyAdd(Vector256<float> a, Vector256<float> b, Vector256<float> c) => Vector256.FusedMultiplyAdd(a, b, c);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector256<float> MultiplySubtractFrom(Vector256<float> a, Vector256<float> b, Vector256<float> c) => Fma.MultiplyAddNegated(a, b, c);
+    public static Vector256<float> MultiplySubtractFrom(Vector256<float> a, Vector256<float> b, Vector256<float> c) =>
+        Fma.IsSupported ? Fma.MultiplyAddNegated(a, b, c) : Vector256.FusedMultiplyAdd(-a, b, c);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector256<float> Max(Vector256<float> a, Vector256<float> b) => Avx.Max(a, b);
+    public static Vector256<float> Max(Vector256<float> a, Vector256<float> b) => Registers.Max(a, b);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector256<float> Min(Vector256<float> a, Vector256<float> b) => Avx.Min(a, b);
+    public static Vector256<float> Min(Vector256<float> a, Vector256<float> b) => Registers.Min(a, b);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector256<float> Absolute(Vector256<float> a) => Vector256.Abs(a);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector256<float> SquareRoot(Vector256<float> a) => Avx.Sqrt(a);
+    public static Vector256<float> SquareRoot(Vector256<float> a) => Vector256.Sqrt(a);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector256<float> Round(Vector256<float> a) => Avx.RoundToNearestInteger(a);
+    public static Vector256<float> Round(Vector256<float> a) => Vector256.Round(a);
 
     // In two steps, because neither 2^128 nor 2^−150 is a float.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector256<float> Scale(Vector256<float> a, Vector256<float> n)
     {
-        Vector256<int> whole = Avx.ConvertToVector256Int32(n);
-        Vector256<int> half = Avx2.ShiftRightArithmetic(whole, 1);
-        return Avx.Multiply(Avx.Multiply(a, PowerOfTwo(half)), PowerOfTwo(Avx2.Subtract(whole, half)));
+        Vector256<int> whole = Registers.ToInt32(n);
+        Vector256<int> half = whole >> 1;
+        return a * PowerOfTwo(half) * PowerOfTwo(whole - half);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Sum(Vector256<float> a)
     {
-        Vector128<float> four = Sse.Add(a.GetLower(), a.GetUpper());
-        Vector128<float> two = Sse.Add(four, Sse.MoveHighToLow(four, four));
+        Vector128<float> four = a.GetLower() + a.GetUpper();
+        Vector128<float> two = four + Vector128.Shuffle(four, Vector128.Create(2, 3, 2, 3));
         return two.GetElement(0) + two.GetElement(1);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector256<float> PowerOfTwo(Vector256<int> n) =>
-        Avx2.ShiftLeftLogical(Avx2.Add(n, Vector256.Create(127)), 23).AsSingle();
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector256<float> FirstLanes(int count) =>
-        Avx2.CompareGreaterThan(Vector256.Create(count), Vector256<int>.Indices).AsSingle();
+        (n + Vector256.Create(127) << 23).AsSingle();
 }
 
 internal readonly unsafe struct Lanes512 : ILanes<Vector512<float>>

@@ -63,7 +63,7 @@ public static unsafe partial class OutputGate
                     case Isa.Avx512:
                         VectorBackward<Lanes512, Vector512<float>>(Attention + at, QGate + gateAt, Dy + at, DAttention + at, DQGate + gateAt, HeadDim);
                         break;
-                    case Isa.Avx2:
+                    case Isa.Avx2 or Isa.Arm64:
                         VectorBackward<Lanes256, Vector256<float>>(Attention + at, QGate + gateAt, Dy + at, DAttention + at, DQGate + gateAt, HeadDim);
                         break;
                     default:

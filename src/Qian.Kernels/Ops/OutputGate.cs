@@ -55,7 +55,7 @@ public static unsafe partial class OutputGate
                     case Isa.Avx512:
                         Vector<Lanes512, Vector512<float>>(y, gate, HeadDim);
                         break;
-                    case Isa.Avx2:
+                    case Isa.Avx2 or Isa.Arm64:
                         Vector<Lanes256, Vector256<float>>(y, gate, HeadDim);
                         break;
                     default:

@@ -105,7 +105,7 @@ public static unsafe partial class RmsNorm
                     case Isa.Avx512:
                         Inverses[row] = RowGradient<Lanes512, Vector512<float>>(X + at, Weight, Epsilon, Dy + at, Dx + at, Width, Add);
                         break;
-                    case Isa.Avx2:
+                    case Isa.Avx2 or Isa.Arm64:
                         Inverses[row] = RowGradient<Lanes256, Vector256<float>>(X + at, Weight, Epsilon, Dy + at, Dx + at, Width, Add);
                         break;
                     default:
@@ -131,7 +131,7 @@ public static unsafe partial class RmsNorm
                 case Isa.Avx512:
                     WeightGradient<Lanes512, Vector512<float>>(in this, first, end);
                     break;
-                case Isa.Avx2:
+                case Isa.Avx2 or Isa.Arm64:
                     WeightGradient<Lanes256, Vector256<float>>(in this, first, end);
                     break;
                 default:

@@ -53,7 +53,7 @@ public static unsafe partial class RmsNorm
                     case Isa.Avx512:
                         Row<Lanes512, Vector512<float>>(x, Weight, Epsilon, y, Width);
                         break;
-                    case Isa.Avx2:
+                    case Isa.Avx2 or Isa.Arm64:
                         Row<Lanes256, Vector256<float>>(x, Weight, Epsilon, y, Width);
                         break;
                     default:

@@ -125,7 +125,7 @@ public static unsafe partial class Router
         private readonly float Weighted(float factor, float* output, float* dy, float* dOutput) => Isa switch
         {
             Isa.Avx512 => VectorWeighted<Lanes512, Vector512<float>>(factor, output, dy, dOutput, Width),
-            Isa.Avx2 => VectorWeighted<Lanes256, Vector256<float>>(factor, output, dy, dOutput, Width),
+            Isa.Avx2 or Isa.Arm64 => VectorWeighted<Lanes256, Vector256<float>>(factor, output, dy, dOutput, Width),
             _ => ScalarWeighted(factor, output, dy, dOutput, Width),
         };
     }

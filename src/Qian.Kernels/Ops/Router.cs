@@ -45,7 +45,7 @@ public static unsafe partial class Router
                 case Isa.Avx512:
                     Softmax<Lanes512, Vector512<float>>(source, row, expertCount);
                     break;
-                case Isa.Avx2:
+                case Isa.Avx2 or Isa.Arm64:
                     Softmax<Lanes256, Vector256<float>>(source, row, expertCount);
                     break;
                 default:
@@ -120,7 +120,7 @@ public static unsafe partial class Router
                     case Isa.Avx512:
                         CombineRow<Lanes512, Vector512<float>>(experts, weights, shared, gate, y, K, Width);
                         break;
-                    case Isa.Avx2:
+                    case Isa.Avx2 or Isa.Arm64:
                         CombineRow<Lanes256, Vector256<float>>(experts, weights, shared, gate, y, K, Width);
                         break;
                     default:

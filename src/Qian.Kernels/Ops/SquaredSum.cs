@@ -53,7 +53,7 @@ public static unsafe partial class SquaredSum
         private readonly double Piece(float* x, int count) => Isa switch
         {
             Isa.Avx512 => SumOfSquares.Of<Lanes512, Vector512<float>>(x, count),
-            Isa.Avx2 => SumOfSquares.Of<Lanes256, Vector256<float>>(x, count),
+            Isa.Avx2 or Isa.Arm64 => SumOfSquares.Of<Lanes256, Vector256<float>>(x, count),
             _ => SumOfSquares.Scalar(x, count),
         };
     }

@@ -41,7 +41,7 @@ public static unsafe partial class SwiGlu
                 case Isa.Avx512:
                     Vector<Lanes512, Vector512<float>>(Gate + first, Up + first, Y + first, count);
                     break;
-                case Isa.Avx2:
+                case Isa.Avx2 or Isa.Arm64:
                     Vector<Lanes256, Vector256<float>>(Gate + first, Up + first, Y + first, count);
                     break;
                 default:

@@ -61,7 +61,7 @@ public sealed unsafe class AttentionTierTests
         if (isa == Isa.Avx512)
             Avx512AttentionTier.Decode(type, source, source, destination, 65536);
         else
-            Avx2AttentionTier.Decode(type, source, source, destination, 65536);
+            AttentionTier256.Decode(type, source, source, destination, 65536);
     }
 
     private static void Exp(Isa isa, float[] xs, float[] ys)
@@ -72,7 +72,7 @@ public sealed unsafe class AttentionTierTests
             return;
         }
 
-        Avx2AttentionTier.Exp(Vector256.Create(xs)).CopyTo(ys);
-        Avx2AttentionTier.Exp(Vector256.Create(xs, 8)).CopyTo(ys, 8);
+        AttentionTier256.Exp(Vector256.Create(xs)).CopyTo(ys);
+        AttentionTier256.Exp(Vector256.Create(xs, 8)).CopyTo(ys, 8);
     }
 }

@@ -1,11 +1,10 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
-using System.Runtime.Intrinsics.X86;
 
 namespace Qian.Kernels;
 
 /// <summary>Float products of 4 rows of weights with 1 to 4 rows of x, 8 lanes to a register; sums[column][row][lane] is read and written.</summary>
-internal static unsafe class FloatDotAvx2
+internal static unsafe class FloatDot256
 {
     // Two slices ahead in the same row.
     private const int PrefetchValues = 1024;
@@ -91,7 +90,7 @@ internal static unsafe class FloatDotAvx2
         int i = 0;
         for (; i <= count - 8; i += 8)
         {
-            Sse.Prefetch0(source + i + PrefetchValues);
+            Registers.Prefetch0(source + i + PrefetchValues);
             HalfFloat.Widen(Vector128.Load(source + i)).Store(destination + i);
         }
 
@@ -106,7 +105,7 @@ internal static unsafe class FloatDotAvx2
         int i = 0;
         for (; i <= count - 8; i += 8)
         {
-            Sse.Prefetch0(source + i + PrefetchValues);
+            Registers.Prefetch0(source + i + PrefetchValues);
             (Vector256.WidenLower(Vector128.Load(source + i).ToVector256Unsafe()) << 16).AsSingle().Store(destination + i);
         }
 

@@ -1,11 +1,10 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
-using System.Runtime.Intrinsics.X86;
 
 namespace Qian.Kernels;
 
-/// <summary>A block of the packed layout into <see cref="UnpackedBlock"/>, 8 rows to a register; the same values as the 512-bit form.</summary>
-internal static unsafe partial class PanelUnpackAvx2
+/// <summary>A block of the packed layout into <see cref="UnpackedBlock"/>, 8 rows to a Vector256 (on Arm64 a pair of registers); the same values as the 512-bit form.</summary>
+internal static unsafe partial class PanelUnpack256
 {
     public static void Unpack(in WeightRows weight, int panel, int blockIndex, int groupCount, in UnpackedBlock block)
     {
@@ -55,11 +54,11 @@ internal static unsafe partial class PanelUnpackAvx2
                 break;
             case WeightType.MXFP4:
                 Exponents(head, groupCount, block);
-                FloatLevels(quants, groupCount, block.Quants);
+                Codes((FloatE2M1.Table + Vector128.Create((sbyte)12)).AsByte(), quants, groupCount, block.Quants);
                 break;
             case WeightType.NVFP4:
                 MiniFloats(head, groupCount, block);
-                FloatLevels(quants, groupCount, block.Quants);
+                Codes((FloatE2M1.Table + Vector128.Create((sbyte)12)).AsByte(), quants, groupCount, block.Quants);
                 break;
             default:
                 Halves(head, groupCount, -128, block);
@@ -91,7 +90,7 @@ internal static unsafe partial class PanelUnpackAvx2
             HalvesAt(head + 2 * half).Store(block.Scales + half);
             for (int s = half; s < half + 32 * groupCount; s += 16)
             {
-                Vector256<int> scale = Avx2.ConvertToVector256Int32((sbyte*)head + 32 + s);
+                Vector256<int> scale = Registers.Widen((sbyte*)head + 32 + s);
                 Vector256.ConvertToSingle(scale).Store(block.Offsets + s);
                 (scale << 16 | scale & Vector256.Create(0xffff)).Store(block.RunScales + s);
             }
@@ -215,7 +214,7 @@ internal static unsafe partial class PanelUnpackAvx2
     {
         for (int i = 0; i < 16 * groupCount; i += 8)
         {
-            Vector256<int> exponent = Avx2.ConvertToVector256Int32(head + i);
+            Vector256<int> exponent = Registers.Widen(head + i);
             // 2^(e - 128): two subnormal ends, and 255 for NaN.
             Vector256<int> bits = exponent - Vector256<int>.One << 23;
             bits = Vector256.ConditionalSelect(Vector256.Equals(exponent, Vector256<int>.Zero), Vector256.Create(0x00200000), bits);
@@ -231,7 +230,7 @@ internal static unsafe partial class PanelUnpackAvx2
     {
         for (int i = 0; i < 32 * groupCount; i += 8)
         {
-            Vector128<ushort> bits = Sse41.ConvertToVector128Int16(head + i).AsUInt16() << 7;
+            Vector128<ushort> bits = Vector128.WidenLower(Vector128.CreateScalarUnsafe(*(ulong*)(head + i)).AsByte()) << 7;
             Vector256<float> scale = HalfFloat.Widen(bits) * PanelLayout.MiniFloatUnit;
             scale.Store(block.Scales + i);
             (scale * -12f).Store(block.Offsets + i);
@@ -253,19 +252,19 @@ internal static unsafe partial class PanelUnpackAvx2
             {
                 Vector256<byte> q = Vector256.Load(source);
                 Vector256<byte> first = q & low, second = Right(q, 4) & low;
-                Avx2.Shuffle(lows, first).Store(destination);
-                Avx2.Shuffle(lows, second).Store(destination + 256);
-                Avx2.Shuffle(highs, first).Store(destination + 512);
-                Avx2.Shuffle(highs, second).Store(destination + 768);
+                Registers.LookUp(lows, first).Store(destination);
+                Registers.LookUp(lows, second).Store(destination + 256);
+                Registers.LookUp(highs, first).Store(destination + 512);
+                Registers.LookUp(highs, second).Store(destination + 768);
             }
         }
     }
 
-    // Levels + 12: 0..24.
+    // Levels plus what their offset takes off again: 12 for the four-bit floats, 128 for the uneven ones.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void FloatLevels(byte* source, int groupCount, byte* destination)
+    private static void Codes(Vector128<byte> table, byte* source, int groupCount, byte* destination)
     {
-        Vector256<byte> levels = Double((FloatE2M1.Table + Vector128.Create((sbyte)12)).AsByte());
+        Vector256<byte> levels = Double(table);
         Vector256<byte> low = Vector256.Create((byte)15);
         for (int g = 0; g < groupCount; g++, destination += 256)
         {
@@ -273,8 +272,8 @@ internal static unsafe partial class PanelUnpackAvx2
             for (int i = 0; i < 8; i++, source += 32, destination += 32)
             {
                 Vector256<byte> q = Vector256.Load(source);
-                Avx2.Shuffle(levels, q & low).Store(destination);
-                Avx2.Shuffle(levels, Right(q, 4) & low).Store(destination + 256);
+                Registers.LookUp(levels, q & low).Store(destination);
+                Registers.LookUp(levels, Right(q, 4) & low).Store(destination + 256);
             }
         }
     }
@@ -288,7 +287,7 @@ internal static unsafe partial class PanelUnpackAvx2
     private static void Prefetch(byte* source, int bytes)
     {
         for (int i = 0; i < bytes; i += 64)
-            Sse.Prefetch0(source + PanelLayout.PrefetchBytes + i);
+            Registers.Prefetch0(source + PanelLayout.PrefetchBytes + i);
     }
 
     // Shifts of 16-bit lanes: what crosses a byte is masked away by every caller.
@@ -299,7 +298,7 @@ internal static unsafe partial class PanelUnpackAvx2
     private static Vector256<byte> Left(Vector256<byte> v, int count) => (v.AsUInt16() << count).AsByte();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector256<float> Small(byte* values) => Vector256.ConvertToSingle(Avx2.ConvertToVector256Int32(values));
+    private static Vector256<float> Small(byte* values) => Vector256.ConvertToSingle(Registers.Widen(values));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector256<float> HalvesAt(byte* values) => HalfFloat.Widen(Vector128.Load((ushort*)values));

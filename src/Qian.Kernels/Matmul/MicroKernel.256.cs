@@ -1,11 +1,10 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
-using System.Runtime.Intrinsics.X86;
 
 namespace Qian.Kernels;
 
 /// <summary>6 x 16 floats in 12 accumulators; with two vectors of b and one broadcast of a, 15 of the 16 registers.</summary>
-internal static unsafe class MicroKernelAvx2
+internal static unsafe class MicroKernel256
 {
     public const int Rows = 6;
     public const int Columns = 16;
@@ -16,7 +15,7 @@ internal static unsafe class MicroKernelAvx2
         float* a = (float*)aPanel, b = (float*)bPanel;
         for (int row = 0; row < Rows; row++)
         {
-            Sse.Prefetch0(c + row * cStride);
+            Registers.Prefetch0(c + row * cStride);
         }
 
         Vector256<float> s00 = default, s01 = default;
@@ -30,23 +29,23 @@ internal static unsafe class MicroKernelAvx2
             Vector256<float> b0 = Vector256.Load(b);
             Vector256<float> b1 = Vector256.Load(b + 8);
             Vector256<float> v = Vector256.Create(*a);
-            s00 = Fma.MultiplyAdd(v, b0, s00);
-            s01 = Fma.MultiplyAdd(v, b1, s01);
+            s00 = Vector256.FusedMultiplyAdd(v, b0, s00);
+            s01 = Vector256.FusedMultiplyAdd(v, b1, s01);
             v = Vector256.Create(a[1]);
-            s10 = Fma.MultiplyAdd(v, b0, s10);
-            s11 = Fma.MultiplyAdd(v, b1, s11);
+            s10 = Vector256.FusedMultiplyAdd(v, b0, s10);
+            s11 = Vector256.FusedMultiplyAdd(v, b1, s11);
             v = Vector256.Create(a[2]);
-            s20 = Fma.MultiplyAdd(v, b0, s20);
-            s21 = Fma.MultiplyAdd(v, b1, s21);
+            s20 = Vector256.FusedMultiplyAdd(v, b0, s20);
+            s21 = Vector256.FusedMultiplyAdd(v, b1, s21);
             v = Vector256.Create(a[3]);
-            s30 = Fma.MultiplyAdd(v, b0, s30);
-            s31 = Fma.MultiplyAdd(v, b1, s31);
+            s30 = Vector256.FusedMultiplyAdd(v, b0, s30);
+            s31 = Vector256.FusedMultiplyAdd(v, b1, s31);
             v = Vector256.Create(a[4]);
-            s40 = Fma.MultiplyAdd(v, b0, s40);
-            s41 = Fma.MultiplyAdd(v, b1, s41);
+            s40 = Vector256.FusedMultiplyAdd(v, b0, s40);
+            s41 = Vector256.FusedMultiplyAdd(v, b1, s41);
             v = Vector256.Create(a[5]);
-            s50 = Fma.MultiplyAdd(v, b0, s50);
-            s51 = Fma.MultiplyAdd(v, b1, s51);
+            s50 = Vector256.FusedMultiplyAdd(v, b0, s50);
+            s51 = Vector256.FusedMultiplyAdd(v, b1, s51);
         }
 
         Put(c, s00, s01, add);

@@ -1,6 +1,5 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
-using System.Runtime.Intrinsics.X86;
 using static Qian.Kernels.TileSize;
 using Vec = System.Runtime.Intrinsics.Vector256<float>;
 
@@ -8,7 +7,7 @@ namespace Qian.Kernels;
 
 // 256-bit tier: a row of 16 lanes is two vectors. With 16 registers the product keeps 6 head rows x 1 group = 12 sums, and
 // decodes each K/V vector once for all of them.
-internal readonly unsafe struct Avx2AttentionTier : IAttentionTier
+internal readonly unsafe struct AttentionTier256 : IAttentionTier
 {
     public static void Product(
         KvType type, int rowCount, float* factors, long factorStride, byte* x, byte* next, long groupBytes, int groupCount, int count, float* sums, long sumStride, bool fresh)
@@ -94,7 +93,7 @@ internal readonly unsafe struct Avx2AttentionTier : IAttentionTier
         for (long i = 0; i < count; i++)
         {
             TCodec.Load(x, out Vec v0, out Vec v1);
-            Sse.Prefetch1(next);
+            Registers.Prefetch1(next);
             x += TCodec.RowBytes;
             next += TCodec.RowBytes;
             AddRow(f0[i], v0, v1, ref s00, ref s01);
@@ -133,8 +132,8 @@ internal readonly unsafe struct Avx2AttentionTier : IAttentionTier
     private static void AddRow(float factor, Vec v0, Vec v1, ref Vec s0, ref Vec s1)
     {
         Vec f = Vector256.Create(factor);
-        s0 = Fma.MultiplyAdd(f, v0, s0);
-        s1 = Fma.MultiplyAdd(f, v1, s1);
+        s0 = Vector256.FusedMultiplyAdd(f, v0, s0);
+        s1 = Vector256.FusedMultiplyAdd(f, v1, s1);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -164,7 +163,7 @@ internal readonly unsafe struct Avx2AttentionTier : IAttentionTier
     {
         for (long i = 0; i < count; i += KvLayout.Lanes)
         {
-            Sse.Prefetch1(next);
+            Registers.Prefetch1(next);
             TCodec.Load(source, out Vec v0, out Vec v1);
             source += TCodec.RowBytes;
             next += TCodec.RowBytes;
@@ -178,7 +177,7 @@ internal readonly unsafe struct Avx2AttentionTier : IAttentionTier
         Half16.Load((byte*)scales, out Vec scale0, out Vec scale1);
         for (long i = 0; i < rowCount * 16L; i += 16)
         {
-            Sse.Prefetch1(next + i);
+            Registers.Prefetch1(next + i);
             StoreRow(destination + i, Bytes(source + i) * scale0, Bytes(source + i + 8) * scale1);
         }
     }
@@ -195,7 +194,7 @@ internal readonly unsafe struct Avx2AttentionTier : IAttentionTier
                 StoreRow(decoded, scale0, scale1);
             }
 
-            Sse.Prefetch1(next + row * 16L);
+            Registers.Prefetch1(next + row * 16L);
             Vec scale = Vector256.Create(decoded[row % KvLayout.Lanes]);
             StoreRow(destination + row * 16L, Bytes(source + row * 16L) * scale, Bytes(source + row * 16L + 8) * scale);
         }
@@ -232,29 +231,29 @@ internal readonly unsafe struct Avx2AttentionTier : IAttentionTier
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static Vec Exp(Vec x)
     {
-        x = Avx.Max(x, Vector256.Create(AttentionConstants.Lowest));
-        Vec n = Avx.RoundToNearestInteger(x * AttentionConstants.Log2E);
-        Vec r = Fma.MultiplyAdd(n, Vector256.Create(-AttentionConstants.Ln2High), x);
-        r = Fma.MultiplyAdd(n, Vector256.Create(-AttentionConstants.Ln2Low), r);
+        x = Registers.Max(x, Vector256.Create(AttentionConstants.Lowest));
+        Vec n = Vector256.Round(x * AttentionConstants.Log2E);
+        Vec r = Vector256.FusedMultiplyAdd(n, Vector256.Create(-AttentionConstants.Ln2High), x);
+        r = Vector256.FusedMultiplyAdd(n, Vector256.Create(-AttentionConstants.Ln2Low), r);
         Vec p = Vector256.Create(AttentionConstants.C7);
-        p = Fma.MultiplyAdd(p, r, Vector256.Create(AttentionConstants.C6));
-        p = Fma.MultiplyAdd(p, r, Vector256.Create(AttentionConstants.C5));
-        p = Fma.MultiplyAdd(p, r, Vector256.Create(AttentionConstants.C4));
-        p = Fma.MultiplyAdd(p, r, Vector256.Create(AttentionConstants.C3));
-        p = Fma.MultiplyAdd(p, r, Vector256.Create(AttentionConstants.C2));
-        p = Fma.MultiplyAdd(p, r, Vec.One);
-        p = Fma.MultiplyAdd(p, r, Vec.One);
+        p = Vector256.FusedMultiplyAdd(p, r, Vector256.Create(AttentionConstants.C6));
+        p = Vector256.FusedMultiplyAdd(p, r, Vector256.Create(AttentionConstants.C5));
+        p = Vector256.FusedMultiplyAdd(p, r, Vector256.Create(AttentionConstants.C4));
+        p = Vector256.FusedMultiplyAdd(p, r, Vector256.Create(AttentionConstants.C3));
+        p = Vector256.FusedMultiplyAdd(p, r, Vector256.Create(AttentionConstants.C2));
+        p = Vector256.FusedMultiplyAdd(p, r, Vec.One);
+        p = Vector256.FusedMultiplyAdd(p, r, Vec.One);
         // 2^n in two factors, since n reaches below the exponents of normal floats; only the second product can round.
-        Vector256<int> exponent = Avx.ConvertToVector256Int32(n);
-        Vector256<int> half = Avx2.ShiftRightArithmetic(exponent, 1);
+        Vector256<int> exponent = Registers.ToInt32(n);
+        Vector256<int> half = exponent >> 1;
         return p * PowerOfTwo(half) * PowerOfTwo(exponent - half);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vec PowerOfTwo(Vector256<int> exponent) => Avx2.ShiftLeftLogical(exponent + Vector256.Create(127), 23).AsSingle();
+    private static Vec PowerOfTwo(Vector256<int> exponent) => (exponent + Vector256.Create(127) << 23).AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vec Bytes(sbyte* source) => Avx.ConvertToVector256Single(Avx2.ConvertToVector256Int32(source));
+    private static Vec Bytes(sbyte* source) => Vector256.ConvertToSingle(Registers.Widen(source));
 
     // A row of 16 lanes from memory to registers.
     private interface ICodec
@@ -286,7 +285,7 @@ internal readonly unsafe struct Avx2AttentionTier : IAttentionTier
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         private static Vec Eight(short* source)
         {
-            Vector256<int> moved = Avx2.ShiftLeftLogical(Avx2.ConvertToVector256Int32(source), 13) & Vector256.Create(AttentionConstants.HalfMask);
+            Vector256<int> moved = Registers.Widen(source) << 13 & Vector256.Create(AttentionConstants.HalfMask);
             return moved.AsSingle() * Vector256.Create(AttentionConstants.HalfRestore);
         }
     }
@@ -298,8 +297,8 @@ internal readonly unsafe struct Avx2AttentionTier : IAttentionTier
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public static void Load(byte* source, out Vec v0, out Vec v1)
         {
-            v0 = Avx2.ShiftLeftLogical(Avx2.ConvertToVector256Int32((ushort*)source), 16).AsSingle();
-            v1 = Avx2.ShiftLeftLogical(Avx2.ConvertToVector256Int32((ushort*)source + Vec.Count), 16).AsSingle();
+            v0 = (Registers.Widen((ushort*)source) << 16).AsSingle();
+            v1 = (Registers.Widen((ushort*)source + Vec.Count) << 16).AsSingle();
         }
     }
 }
