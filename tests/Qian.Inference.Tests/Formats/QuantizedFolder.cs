@@ -99,8 +99,8 @@ internal static class QuantizedFolder
             for (int g = 0; g < groups; g++)
             {
                 float[] members = [.. Enumerable.Range(0, columns).Where(c => groupOf[c] == g).Select(c => values[r * columns + c])];
-                // Zero points of every size, both ends too.
-                int zero = symmetric ? 8 : random.Next(16);
+                // Zero points of every size, both ends too, but mostly near the middle.
+                int zero = symmetric ? 8 : random.Next(8) == 0 ? random.Next(16) : random.Next(6, 11);
                 float scale = members.Max(Math.Abs) / 8;
                 scale = scaleType == SafetensorsType.BF16 ? BitConverter.Int32BitsToSingle(BitConverter.SingleToInt32Bits(scale) & unchecked((int)0xFFFF0000)) : (float)(Half)scale;
                 (zeros[r, g], scales[r, g]) = (zero, scale);
