@@ -213,7 +213,7 @@ internal static class QuantizedFolder
             if (i % columns == 0)
                 scales[i / columns] = values.AsSpan(i, columns).ToArray().Max(Math.Abs) / 448;
             float scale = scales[i / columns], wanted = values[i];
-            codes[i] = (byte)((i * 37) % 0x70 | (wanted < 0 ? 0x80 : 0));
+            codes[i] = (byte)(Enumerable.Range(0, 0x7F).MinBy(code => Math.Abs(E4M3((byte)code) * scale - Math.Abs(wanted))) | (wanted < 0 ? 0x80 : 0));
             values[i] = (wanted < 0 ? -1 : 1) * E4M3((byte)(codes[i] & 0x7F)) * scale;
         }
 
