@@ -116,6 +116,8 @@ internal static class InspectVerb
             ("parameters", Parameters(checkpoint).ToString("N0", CultureInfo.InvariantCulture)),
             ("template", Template(checkpoint)),
         };
+        if (checkpoint.Quantization is { } quantization)
+            facts.Insert(facts.Count - 1, ("quantised", quantization));
         if (checkpoint.Tensors.Count(tensor => tensor.Role is null && !tensor.IsVision) is > 0 and int unknown)
             facts.Add(("unknown tensors", unknown.ToString(CultureInfo.InvariantCulture)));
         return facts;
@@ -137,21 +139,7 @@ internal static class InspectVerb
         return $"{source.Length} characters: {(features.Length > 0 ? string.Join(", ", features) : "plain")}";
     }
 
-    private static long Parameters(Checkpoint checkpoint)
-    {
-        long count = 0;
-        foreach (TensorSummary tensor in checkpoint.Tensors)
-        {
-            if (tensor.Role is null || tensor.Name.EndsWith("_scale_inv", StringComparison.Ordinal))
-                continue;
-            long values = 1;
-            foreach (long size in tensor.Shape)
-                values *= size;
-            count += values;
-        }
-
-        return count;
-    }
+    private static long Parameters(Checkpoint checkpoint) => checkpoint.Tensors.Sum(tensor => tensor.Role is null ? 0 : tensor.ParameterCount);
 
     private sealed record TensorClass(string Name, string Types, int Count, long Bytes);
 
@@ -193,6 +181,7 @@ internal static class InspectVerb
             config = checkpoint.Config,
             parameters = Parameters(checkpoint),
             weight_bytes = checkpoint.WeightBytes,
+            quantization = checkpoint.Quantization,
             template = checkpoint.ChatTemplate is { } source ? ChatTemplate.Compile(source).Summary : null,
             classes = Classes(checkpoint).Select(row => new { name = row.Name, types = row.Types, count = row.Count, bytes = row.Bytes }),
             memory = contexts.Select(context => new { context, total_bytes = memory.TotalBytes(context), kv_bytes = context * memory.KvBytesPerToken, fits = memory.TotalBytes(context) <= memory.AvailableBytes }),

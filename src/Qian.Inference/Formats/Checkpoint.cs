@@ -18,6 +18,9 @@ internal abstract class Checkpoint : IDisposable
     // Sampling defaults and end-of-text ids that the checkpoint names.
     public abstract GenerationDefaults Generation { get; }
 
+    // How matrices are stored that are none of the kernels' types, as the configuration says it; null when it says nothing.
+    public virtual string? Quantization => null;
+
     // Every tensor of the files, in file order.
     public abstract IReadOnlyList<TensorSummary> Tensors { get; }
 
@@ -83,4 +86,8 @@ internal abstract class Checkpoint : IDisposable
 internal sealed record GenerationDefaults(IReadOnlyList<int> EosTokenIds, SamplingOptions? Sampling);
 
 // One tensor as it stands in a file. Role is null for tensors that the text model does not use.
-internal sealed record TensorSummary(string Name, IReadOnlyList<long> Shape, string TypeName, long ByteCount, TensorRole? Role, bool IsVision);
+internal sealed record TensorSummary(string Name, IReadOnlyList<long> Shape, string TypeName, long ByteCount, TensorRole? Role, bool IsVision)
+{
+    // Parameters of the model that are in it: its elements, unless several share one or they are only scales.
+    public long ParameterCount { get; init; } = Shape.Aggregate(1L, (product, size) => product * size);
+}

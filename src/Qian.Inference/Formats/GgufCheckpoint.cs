@@ -170,7 +170,9 @@ internal sealed class GgufCheckpoint : Checkpoint
         var factors = new float[matrixCount];
         Source(stored).DecodeRows(0, 1, factors);
         float factor = factors[matrix];
-        return new MappedTensor(source, value => value * factor) { Name = source.Name, RowCount = source.RowCount, ColumnCount = source.ColumnCount };
+        if (!float.IsFinite(factor))
+            throw new BadModelFileException($"{Path}: tensor {FileText.Quote(stored.Name)}: a factor of {factor}; the file is damaged.");
+        return new ScaledTensor(source, factor) { Name = source.Name, RowCount = source.RowCount, ColumnCount = source.ColumnCount };
     }
 
     private static string FactorName(string name) => name.EndsWith(".weight", StringComparison.Ordinal) ? name[..^"weight".Length] + "scale" : name + ".scale";

@@ -11,6 +11,7 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
     private const long LongestTemplate = 16 << 20;
 
     private readonly SafetensorsSet _set;
+    private readonly PackedMatrices _matrices;
     private readonly HuggingFaceModel _model;
     private readonly string _prefix;
 
@@ -22,11 +23,12 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
         Generation = ReadDefaults(folder, _model);
         ChatTemplate = ReadTemplate(folder);
         _set = SafetensorsSet.OpenFolder(folder);
+        _matrices = new PackedMatrices(_set, _model.Quantization, folder);
         try
         {
-            _prefix = Array.Find(TensorNames.HuggingFacePrefixes, prefix => _set.Find(prefix + TensorNames.HuggingFaceSuffix(TensorRole.TokenEmbedding)) is not null)
+            _prefix = Array.Find(TensorNames.HuggingFacePrefixes, prefix => _matrices.Find(prefix + TensorNames.HuggingFaceSuffix(TensorRole.TokenEmbedding)) is not null)
                 ?? throw new BadModelFileException($"{folder}: no tensor '…embed_tokens.weight' under any known prefix; these are not the weights of a text model.");
-            bool hasMtp = _set.Find("mtp." + TensorNames.HuggingFaceSuffix(TensorRole.MtpProjection)) is not null;
+            bool hasMtp = _matrices.Find("mtp." + TensorNames.HuggingFaceSuffix(TensorRole.MtpProjection)) is not null;
             Config = hasMtp ? _model.Config : _model.Config with { MtpLayerCount = 0 };
             Tensors = Summarise();
         }
@@ -43,6 +45,8 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
 
     public override GenerationDefaults Generation { get; }
 
+    public override string? Quantization => _model.Quantization.Describe();
+
     public override IReadOnlyList<TensorSummary> Tensors { get; }
 
     public override IEnumerable<(string Path, ByteView Header)> Files => _set.Files.Select(file => (file.Path, file.Header));
@@ -54,7 +58,7 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
         if (TensorShapes.IsExpert(role))
             return Expert(role, layer, expert);
         string name = Name(role, layer);
-        if (_set.Find(name) is not { } tensor)
+        if (_matrices.Find(name) is not { } tensor)
             return null;
         TensorSource source = Source(tensor, role);
         Func<float, float>? map = TensorShapes.IsZeroCentredNorm(role) ? w => 1 + w : role == TensorRole.LinearDecay ? a => -MathF.Exp(a) : null;
@@ -72,7 +76,7 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
     protected override string Spelling(TensorRole role, int layer, int expert)
     {
         string name = Name(role, layer);
-        return TensorShapes.IsExpert(role) && _set.Find(OwnExpert(role, name, 0)) is not null ? OwnExpert(role, name, expert) : name;
+        return TensorShapes.IsExpert(role) && _matrices.Find(OwnExpert(role, name, 0)) is not null ? OwnExpert(role, name, expert) : name;
     }
 
     // For the experts: of the tensor that holds them all.
@@ -80,7 +84,7 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
     {
         string suffix = TensorNames.HuggingFaceSuffix(role);
         if (role == TensorRole.Output)
-            return _set.Find(suffix) is null && _set.Find("language_model." + suffix) is not null ? "language_model." + suffix : suffix;
+            return _matrices.Find(suffix) is null && _matrices.Find("language_model." + suffix) is not null ? "language_model." + suffix : suffix;
         if (TensorShapes.IsLayerless(role))
             return _prefix + suffix;
         if (TensorShapes.IsMtp(role))
@@ -97,7 +101,7 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
         (int rows, int columns) = TensorShapes.Of(Config, role);
         if (_set.Find(fusedName) is not { } fused)
         {
-            return _set.Find(OwnExpert(role, fusedName, expert)) is { } own ? Source(own, role) : null;
+            return _matrices.Find(OwnExpert(role, fusedName, expert)) is { } own ? Source(own, role) : null;
         }
 
         int perExpert = role == TensorRole.ExpertDown ? rows : 2 * rows;
@@ -116,6 +120,8 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
     private TensorSource Source(SafetensorsTensor tensor, TensorRole role)
     {
         (int rows, int columns) = TensorShapes.Of(Config, role);
+        if (PackedMatrices.IsPacked(tensor))
+            return _matrices.Open(tensor, rows, columns);
         ReadOnlySpan<long> sizes = tensor.Sizes;
         bool fits = role == TensorRole.LinearConv
             ? sizes.Length == 3 && sizes[0] == rows && sizes[1] == 1 && sizes[2] == columns
@@ -125,36 +131,9 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
         return Stored(tensor, rows, columns);
     }
 
-    private TensorSource Stored(SafetensorsTensor tensor, int rows, int columns)
-    {
-        if (tensor.Type.AsWeightType() is { } type)
-            return new StoredTensor(type, tensor.Data) { Name = tensor.Name, RowCount = rows, ColumnCount = columns };
-        if (tensor.Type != SafetensorsType.F8E4M3)
-            throw new BadModelFileException($"{Path}: tensor {FileText.Quote(tensor.Name)}: weights of type {tensor.Type.Name()} are not supported; use the BF16 or FP8 release, or a GGUF file.");
-        return Fp8(tensor, rows, columns);
-    }
-
-    // Blocks of rows and columns share a multiplier (NAME_scale_inv); compressed-tensors files have one per row or one in all (NAME_scale).
-    private Fp8Tensor Fp8(SafetensorsTensor tensor, int rows, int columns)
-    {
-        SafetensorsTensor? scales = _set.Find(tensor.Name + "_scale_inv");
-        Fp8Blocks blocks = _model.Fp8 ?? new Fp8Blocks(128, 128);
-        if (scales is null)
-        {
-            scales = _set.Find(tensor.Name + "_scale")
-                ?? throw new BadModelFileException($"{Path}: tensor {FileText.Quote(tensor.Name + "_scale_inv")} is missing: the multipliers of FP8 weights.");
-            blocks = new Fp8Blocks(scales.Data.Length == scales.Type.ByteSize() ? rows : 1, columns);
-        }
-
-        long scaleRows = (rows + blocks.Rows - 1) / blocks.Rows, scaleColumns = (columns + blocks.Columns - 1) / blocks.Columns;
-        bool isVector = scaleColumns == 1 && scales.Sizes.Length < 2 && scales.Data.Length == scaleRows * scales.Type.ByteSize();
-        bool isMatrix = scales.Sizes.Length == 2 && scales.Sizes[0] == scaleRows && scales.Sizes[1] == scaleColumns;
-        if (!(isVector || isMatrix) || scales.Type.AsWeightType() is not { } type)
-            throw new BadModelFileException($"{Path}: tensor {FileText.Quote(scales.Name)}: expected float [{scaleRows}, {scaleColumns}] for blocks of {blocks.Rows} x {blocks.Columns}, found {scales.Type.Name()} {FileText.Shape(scales.Sizes)}.");
-        var values = new float[scaleRows * scaleColumns];
-        WeightFormat.Decode(type, scales.Data.Span(0, checked((int)scales.Data.Length)), values);
-        return new Fp8Tensor(tensor.Data, values, blocks) { Name = tensor.Name, RowCount = rows, ColumnCount = columns };
-    }
+    private TensorSource Stored(SafetensorsTensor tensor, int rows, int columns) => tensor.Type.AsWeightType() is { } type
+        ? new StoredTensor(type, tensor.Data) { Name = tensor.Name, RowCount = rows, ColumnCount = columns }
+        : _matrices.Open(tensor, rows, columns);
 
     private List<TensorSummary> Summarise()
     {
@@ -168,8 +147,8 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
                 string name = Name(role, layer);
                 roles[name] = role;
                 // Only as far as the file goes: config.json may claim any number of experts.
-                for (int expert = 0; TensorShapes.IsExpert(role) && expert < Config.ExpertCount && _set.Find(OwnExpert(role, name, expert)) is { } own; expert++)
-                    roles[own.Name] = role;
+                for (int expert = 0; TensorShapes.IsExpert(role) && expert < Config.ExpertCount && _matrices.Find(OwnExpert(role, name, expert)) is not null; expert++)
+                    roles[OwnExpert(role, name, expert)] = role;
             }
         }
 
@@ -177,12 +156,15 @@ internal sealed class HuggingFaceCheckpoint : Checkpoint
         [
             .. _set.Tensors.Select(tensor => new TensorSummary(
                 tensor.Name, tensor.Sizes.ToArray(), tensor.Type.Name(), tensor.Data.Length,
-                RoleOf(tensor.Name), TensorNames.IsVision(tensor.Name))),
+                RoleOf(tensor.Name), TensorNames.IsVision(tensor.Name))
+            { ParameterCount = PackedMatrices.ParameterCount(tensor) }),
         ];
 
-        // FP8 multipliers belong to their weight.
+        // Multipliers and zero points belong to their weight.
         TensorRole? RoleOf(string name)
         {
+            if (roles.TryGetValue(PackedMatrices.WeightOf(name), out TensorRole owner))
+                return owner;
             foreach (string ending in (ReadOnlySpan<string>)["", "_scale_inv", "_scale"])
             {
                 if (name.EndsWith(ending, StringComparison.Ordinal) && roles.TryGetValue(name[..^ending.Length], out TensorRole role))

@@ -60,7 +60,7 @@ internal static class HuggingFaceConfig
             SharedExpertIntermediateSize = moe ? text.Integer("shared_expert_intermediate_size", 1, ModelConfigChecks.MostWidth) : 0,
         };
         ModelConfigChecks.Check(config, path);
-        return new HuggingFaceModel(config, Quantization(root, text), Ids(text, "eos_token_id") ?? Ids(root, "eos_token_id") ?? []);
+        return new HuggingFaceModel(config, QuantizationConfig.Read(root, text), Ids(text, "eos_token_id") ?? Ids(root, "eos_token_id") ?? []);
     }
 
     // A token id or a list of them; null when absent.
@@ -126,22 +126,7 @@ internal static class HuggingFaceConfig
             rope.OptionalNumber("beta_slow", 1e-6, 1e6) ?? 1,
             rope.OptionalNumber("attention_factor", 1e-6, 1e6));
     }
-
-    private static Fp8Blocks? Quantization(JsonSection root, JsonSection text)
-    {
-        if ((root.OptionalSection("quantization_config") ?? text.OptionalSection("quantization_config")) is not JsonSection scheme)
-            return null;
-        string method = scheme.OptionalText("quant_method") ?? throw scheme.Missing("quant_method");
-        string format = scheme.OptionalText("format") ?? "";
-        if (method != "fp8" && !(method == "compressed-tensors" && format == "float-quantized"))
-            throw scheme.Wrong("quant_method", "'fp8'", $"{FileText.Quote(method)}{(format.Length > 0 ? $" with format {FileText.Quote(format)}" : "")}; use the BF16 or FP8 release, or a GGUF file");
-        int[] sizes = scheme.OptionalIntegers("weight_block_size", 1, 1 << 20, 2) ?? [128, 128];
-        return sizes.Length == 2 ? new Fp8Blocks(sizes[0], sizes[1]) : throw scheme.Wrong("weight_block_size", "two numbers", $"{sizes.Length}");
-    }
 }
 
-// Rows and columns that share one multiplier.
-internal readonly record struct Fp8Blocks(int Rows, int Columns);
-
-// What config.json says beside the shapes: the FP8 block sizes, if quantised, and the ids that end a text.
-internal sealed record HuggingFaceModel(ModelConfig Config, Fp8Blocks? Fp8, IReadOnlyList<int> EosTokenIds);
+// What config.json says beside the shapes: how weights are quantised, and the ids that end a text.
+internal sealed record HuggingFaceModel(ModelConfig Config, QuantizationScheme Quantization, IReadOnlyList<int> EosTokenIds);

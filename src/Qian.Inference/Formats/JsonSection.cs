@@ -65,6 +65,13 @@ internal readonly struct JsonSection
         }
     }
 
+    // The objects of an object of objects, whatever they are called.
+    public IEnumerable<JsonSection> Sections()
+    {
+        foreach ((string name, JsonElement value) in Fields())
+            yield return value.ValueKind == JsonValueKind.Object ? new JsonSection(value, _path, $"{_prefix}{FileText.Quote(name)}.") : throw Wrong(FileText.Quote(name), "an object", value);
+    }
+
     public bool Has(string name) => TryGet(name, out _);
 
     public JsonElement? Raw(string name) => TryGet(name, out JsonElement value) ? value : null;

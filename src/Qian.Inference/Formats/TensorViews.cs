@@ -26,7 +26,7 @@ internal sealed class StoredTensor : TensorSource
     }
 }
 
-// Rows of another tensor, changed value by value: a norm's 1 + w, a decay's -exp, a scale that the format keeps apart.
+// Rows of another tensor, changed value by value: a norm's 1 + w, a decay's -exp.
 internal sealed class MappedTensor : TensorSource
 {
     private readonly TensorSource _source;
@@ -48,6 +48,35 @@ internal sealed class MappedTensor : TensorSource
         foreach (ref float value in destination[..(count * ColumnCount)])
             value = _map(value);
     }
+}
+
+// NVFP4 rows of a GGUF file, whose format keeps one more factor per matrix in a tensor beside the weight.
+internal sealed class ScaledTensor : TensorSource
+{
+    private readonly StoredTensor _source;
+
+    public ScaledTensor(StoredTensor source, float factor)
+    {
+        _source = source;
+        Factor = factor;
+    }
+
+    public override WeightType? Type => null;
+
+    public override ByteView Data => throw new InvalidOperationException($"{Name} is scaled; it has no stored bytes of its own");
+
+    public override WeightType? BlockType => _source.Type;
+
+    public override float Factor { get; }
+
+    public override void DecodeRows(int firstRow, int count, Span<float> destination)
+    {
+        _source.DecodeRows(firstRow, count, destination);
+        foreach (ref float value in destination[..(count * ColumnCount)])
+            value *= Factor;
+    }
+
+    public override void WriteBlocks(int row, Span<byte> blocks) => _source.Data.Span((long)row * blocks.Length, blocks.Length).CopyTo(blocks);
 }
 
 // Rows firstRow … of a larger tensor: one expert, or the gate or up half of a fused one.
@@ -73,7 +102,15 @@ internal sealed class RowSlice : TensorSource
         }
     }
 
+    public override string? Encoding => _source.Encoding;
+
+    public override WeightType? BlockType => _source.BlockType;
+
+    public override float Factor => _source.Factor;
+
     public override void DecodeRows(int firstRow, int count, Span<float> destination) => _source.DecodeRows(_firstRow + firstRow, count, destination);
+
+    public override void WriteBlocks(int row, Span<byte> blocks) => _source.WriteBlocks(_firstRow + row, blocks);
 }
 
 // FP8 E4M3 with one multiplier per block of rows and columns (named weight_scale_inv, but multiplied): value = fp8 * scale.
@@ -91,6 +128,9 @@ internal sealed class Fp8Tensor : TensorSource
         _scales = scales;
         _blocks = blocks;
     }
+
+    // Of every E4M3 code.
+    public static ReadOnlySpan<float> Values => s_values;
 
     public override WeightType? Type => null;
 

@@ -51,7 +51,7 @@ internal sealed class LoadedModel : IDisposable
             var policy = new LoadPolicy(options.ExactArithmetic, options.LoadAs, options.LoadMtp);
             PackedCache? cache = options.PackedCache is { } place ? PackedCache.At(place, checkpoint) : null;
             weights = WeightLoader.Load(checkpoint, LayerRange.All(checkpoint.Config), policy, team, progress, cancellation, cache);
-            return new LoadedModel(checkpoint, weights, team, options, contextLength, maxBlocks) { LoadNotes = cache?.Notes ?? [] };
+            return new LoadedModel(checkpoint, weights, team, options, contextLength, maxBlocks) { LoadNotes = [.. weights.Notes, .. cache?.Notes ?? []] };
         }
         catch
         {

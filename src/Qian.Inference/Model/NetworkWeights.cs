@@ -23,6 +23,9 @@ internal sealed class NetworkWeights : IDisposable
 
     public MtpWeights? Mtp { get; set; }
 
+    // What the user should hear about how matrices are held.
+    public IReadOnlyList<string> Notes { get; set; } = [];
+
     // True when some matrix is of a quantised type, whose inputs are rounded to 8 bits outside exact arithmetic.
     public bool HasQuantized { get; private set; }
 

@@ -16,6 +16,7 @@ internal sealed class WeightLoader
     private readonly CancellationToken _cancellation;
     private readonly WeightStore _store;
     private readonly List<string> _storedNames = [];
+    private readonly SortedDictionary<string, int> _kinds = new(StringComparer.Ordinal);
     private readonly long _bytesTotal;
     private long _mappedBytes;
 
@@ -40,6 +41,7 @@ internal sealed class WeightLoader
         {
             var loader = new WeightLoader(checkpoint, weights.OwnStore(new WeightStore()), policy, team, progress, cancellation);
             loader.Plan(weights);
+            weights.Notes = [.. loader._kinds.Select(kind => $"{kind.Value} matrices {kind.Key}")];
             loader.FillStore(cache);
             return weights;
         }
@@ -174,8 +176,16 @@ internal sealed class WeightLoader
     {
         _cancellation.ThrowIfCancellationRequested();
         TensorSource source = _checkpoint.Require(role, layer, expert);
+        if (_policy.BlockType(source) is { } blocks)
+        {
+            Note(source, blocks, "value for value");
+            _storedNames.Add(source.Name);
+            return w.Own(_store.Take(blocks, source.RowCount, source.ColumnCount, source.WriteBlocks, source.Factor));
+        }
+
         if (_policy.TargetType(source) is { } target)
         {
+            Note(source, target, target is WeightType.F32 ? "value for value" : "rounded anew");
             _storedNames.Add(source.Name);
             return w.Own(_store.Encode(target, source.RowCount, source.ColumnCount, (row, values) => source.DecodeRows(row, 1, values)));
         }
@@ -192,11 +202,23 @@ internal sealed class WeightLoader
         _mappedBytes += source.Data.Length;
         return w.Own(WeightMatrix.Create(type, source.RowCount, source.ColumnCount, source.Data, WeightStorage.Mapped, _team));
     }
+
+    // What became of matrices that are stored in none of the kernels' types.
+    private void Note(TensorSource source, WeightType held, string how)
+    {
+        if (source.Encoding is not { } encoding)
+            return;
+        string kind = $"stored as {encoding} are held as {WeightFormat.Name(held)}, {how}";
+        _kinds[kind] = _kinds.GetValueOrDefault(kind) + 1;
+    }
 }
 
 // How tensors are held: exact (as stored, float arithmetic), or converted to another type while loading.
 internal readonly record struct LoadPolicy(bool Exact, WeightType? LoadAs, bool Mtp)
 {
+    // The type whose blocks take the stored values over as they are, or null.
+    public WeightType? BlockType(TensorSource source) => !Exact && (LoadAs is null || LoadAs == source.BlockType) ? source.BlockType : null;
+
     // The type to re-encode a matrix to, or null to keep the stored bytes.
     public WeightType? TargetType(TensorSource source)
     {
@@ -212,7 +234,7 @@ internal readonly record struct LoadPolicy(bool Exact, WeightType? LoadAs, bool 
     // Bytes that a tensor will take in memory of our own (mapped pages are the page cache's).
     public long OwnedBytes(TensorSource source, bool isLookup)
     {
-        if (TargetType(source) is { } target)
+        if ((BlockType(source) ?? TargetType(source)) is { } target)
             return Math.Max(WeightMatrix.HasPackedLayout(target) ? WeightMatrix.PackedBytes(target, source.RowCount, source.ColumnCount) : 0, WeightFormat.RowBytes(target, source.ColumnCount) * source.RowCount);
         WeightType stored = source.Type!.Value;
         return !Exact && !isLookup && WeightMatrix.HasPackedLayout(stored) ? WeightMatrix.PackedBytes(stored, source.RowCount, source.ColumnCount) : 0;

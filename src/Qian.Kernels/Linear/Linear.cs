@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Runtime.CompilerServices;
 
 namespace Qian.Kernels;
@@ -156,6 +157,23 @@ public static unsafe partial class Linear
                 FloatRows(Isa, part, first, end, X, XStride, RowCount);
             else
                 IntegerRows(Isa, part, first, end, Tiles);
+            // Products of floats have met it in the weights already.
+            if (part->Weight.Factor != 1 && !part->IsFloat)
+                Scale(part, first, end);
+        }
+
+        private readonly void Scale(Part* part, int first, int end)
+        {
+            var factor = new Vector<float>(part->Weight.Factor);
+            for (int t = 0; t < RowCount; t++)
+            {
+                float* values = part->Output + t * part->OutputStride;
+                int row = first;
+                for (; row <= end - Vector<float>.Count; row += Vector<float>.Count)
+                    (Vector.Load(values + row) * factor).Store(values + row);
+                for (; row < end; row++)
+                    values[row] *= part->Weight.Factor;
+            }
         }
     }
 }

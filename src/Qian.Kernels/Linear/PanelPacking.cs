@@ -22,12 +22,20 @@ internal static unsafe partial class PanelPacking
         team.Run(ref job, (rowCount + PanelLayout.PanelRows - 1) / PanelLayout.PanelRows);
     }
 
-    public static void Encode(WeightType type, int rowCount, int columnCount, RowSource rows, byte* own, bool pack, ThreadTeam team)
+    public static void Encode(WeightType type, int rowCount, int columnCount, RowSource rows, byte* own, bool pack, ThreadTeam team) =>
+        Encode(type, rowCount, columnCount, rows, null, own, pack, team);
+
+    // From blocks that somebody else makes.
+    public static void Encode(WeightType type, int rowCount, int columnCount, BlockSource blocks, byte* own, bool pack, ThreadTeam team) =>
+        Encode(type, rowCount, columnCount, null, blocks, own, pack, team);
+
+    private static void Encode(WeightType type, int rowCount, int columnCount, RowSource? rows, BlockSource? blocks, byte* own, bool pack, ThreadTeam team)
     {
         var job = new EncodeJob
         {
             Type = type,
             Rows = rows,
+            Blocks = blocks,
             RowCount = rowCount,
             ColumnCount = columnCount,
             RowBytes = WeightFormat.RowBytes(type, columnCount),
@@ -93,7 +101,8 @@ internal static unsafe partial class PanelPacking
     private struct EncodeJob : IChunkedJob
     {
         public WeightType Type;
-        public RowSource Rows;
+        public RowSource? Rows;
+        public BlockSource? Blocks;
         public int RowCount;
         public int ColumnCount;
         public long RowBytes;
@@ -114,9 +123,12 @@ internal static unsafe partial class PanelPacking
             {
                 for (int r = 0; r < count; r++)
                 {
+                    var bytes = new Span<byte>(encoded + r * RowBytes, checked((int)RowBytes));
                     var row = new Span<float>(values, ColumnCount);
-                    Rows(first + r, row);
-                    WeightFormat.Encode(Type, row, new Span<byte>(encoded + r * RowBytes, checked((int)RowBytes)));
+                    Blocks?.Invoke(first + r, bytes);
+                    Rows?.Invoke(first + r, row);
+                    if (Rows is not null)
+                        WeightFormat.Encode(Type, row, bytes);
                 }
 
                 if (Packs)

@@ -13,6 +13,9 @@ public enum WeightStorage
 /// <summary>Fills <paramref name="destination"/> with the float values of row <paramref name="rowIndex"/>. Called from several threads at once.</summary>
 public delegate void RowSource(int rowIndex, Span<float> destination);
 
+/// <summary>Fills <paramref name="destination"/> with row <paramref name="rowIndex"/> as blocks of the matrix' type. Called from several threads at once.</summary>
+public delegate void BlockSource(int rowIndex, Span<byte> destination);
+
 /// <summary>
 /// A weight matrix [out, in]: either rows in file order, borrowed or owned, or 16-row panels in the packed layout
 /// (<see cref="PanelLayout"/>). Immutable once built, so any number of threads may read it.
@@ -30,9 +33,10 @@ public sealed unsafe class WeightMatrix : IDisposable
     }
 
     // Laid out, its memory still to come: a store places all its matrices at once.
-    internal WeightMatrix(WeightType type, int rowCount, int columnCount, bool isPacked)
+    internal WeightMatrix(WeightType type, int rowCount, int columnCount, bool isPacked, float factor = 1)
     {
         Type = type;
+        Factor = factor;
         RowCount = rowCount;
         ColumnCount = columnCount;
         IsPacked = isPacked;
@@ -49,6 +53,9 @@ public sealed unsafe class WeightMatrix : IDisposable
 
     /// <summary>Input features.</summary>
     public int ColumnCount { get; }
+
+    /// <summary>What the values of the blocks are multiplied by: 1, unless a quantised format keeps a scale of the whole matrix apart.</summary>
+    public float Factor { get; }
 
     /// <summary>True when the rows are interleaved in panels.</summary>
     public bool IsPacked { get; }

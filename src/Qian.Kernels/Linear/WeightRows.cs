@@ -19,6 +19,7 @@ internal readonly unsafe struct WeightRows
     public readonly byte* Data;
     public readonly long RowBytes;
     public readonly PanelLayout Layout;
+    public readonly float Factor;
 
     public WeightRows(WeightMatrix matrix)
     {
@@ -29,6 +30,7 @@ internal readonly unsafe struct WeightRows
         Data = matrix.Data;
         RowBytes = matrix.RowBytes;
         Layout = matrix.Layout;
+        Factor = matrix.Factor;
     }
 
     public DotKind DotKind => IsPacked ? Layout.Kind : DotKind.U8By16;
@@ -40,6 +42,8 @@ internal readonly unsafe struct WeightRows
         if (!IsPacked)
         {
             WeightFormat.Decode(Type, Source(row, first, count), new Span<float>(values, count));
+            for (int i = 0; Factor != 1 && i < count; i++)
+                values[i] *= Factor;
             return;
         }
 
@@ -51,11 +55,11 @@ internal readonly unsafe struct WeightRows
             int part = Math.Min(BlockColumns, count - done);
             Unpack(row, first + done, part, quants, scales, offsets);
             for (int i = 0; i < part; i++)
-                values[i] = quants[i] * scales[i / 16] + offsets[i / 16];
+                values[i] = (quants[i] * scales[i / 16] + offsets[i / 16]) * Factor;
         }
     }
 
-    // At most one block: value[i] = quants[i] * scales[i / 16] + offsets[i / 16]. Quantised types only.
+    // At most one block: value[i] = Factor * (quants[i] * scales[i / 16] + offsets[i / 16]). Quantised types only.
     public void Unpack(int row, int first, int count, sbyte* quants, float* scales, float* offsets)
     {
         int sixteens = count / 16;

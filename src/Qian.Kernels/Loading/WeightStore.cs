@@ -49,12 +49,25 @@ public sealed unsafe class WeightStore : IDisposable
         return Add(new WeightMatrix(type, rowCount, columnCount, WeightMatrix.HasPackedLayout(type)), default, rows);
     }
 
+    /// <summary>
+    /// Adds a quantised matrix from rows of blocks that the caller makes, packed where the type has a packed layout; its values are those of the blocks
+    /// times <paramref name="factor"/>.
+    /// </summary>
+    /// <exception cref="ArgumentException">The type is not quantised, or the shape is not positive or not whole blocks.</exception>
+    public WeightMatrix Take(WeightType type, int rowCount, int columnCount, BlockSource blocks, float factor = 1)
+    {
+        if (!WeightFormat.IsQuantized(type))
+            throw new ArgumentException($"{WeightFormat.Name(type)} has no blocks.", nameof(type));
+        WeightMatrix.CheckEncoding(type, rowCount, columnCount);
+        return Add(new WeightMatrix(type, rowCount, columnCount, WeightMatrix.HasPackedLayout(type), factor), default, null, blocks);
+    }
+
     /// <summary>Type, shape and place of every matrix, one a line: what two stores must share for one's bytes to serve the other.</summary>
     public string Describe()
     {
         var text = new System.Text.StringBuilder();
         foreach (Entry entry in _entries)
-            text.Append(System.Globalization.CultureInfo.InvariantCulture, $"{(int)entry.Matrix.Type} {entry.Matrix.RowCount} {entry.Matrix.ColumnCount} {entry.Offset}\n");
+            text.Append(System.Globalization.CultureInfo.InvariantCulture, $"{(int)entry.Matrix.Type} {entry.Matrix.RowCount} {entry.Matrix.ColumnCount} {entry.Offset} {entry.Matrix.Factor:R}\n");
         return text.ToString();
     }
 
@@ -75,11 +88,14 @@ public sealed unsafe class WeightStore : IDisposable
         long done = PackAll(team, progress, directFromBytes, cancellation);
         for (int i = 0; i < _entries.Count; i++)
         {
-            if (_entries[i].Rows is not { } rows)
+            (WeightMatrix matrix, long offset, _, RowSource? rows, BlockSource? blocks) = _entries[i];
+            if (rows is null && blocks is null)
                 continue;
             cancellation.ThrowIfCancellationRequested();
-            WeightMatrix matrix = _entries[i].Matrix;
-            PanelPacking.Encode(matrix.Type, matrix.RowCount, matrix.ColumnCount, rows, _own.Pointer + _entries[i].Offset, matrix.IsPacked, team);
+            if (rows is not null)
+                PanelPacking.Encode(matrix.Type, matrix.RowCount, matrix.ColumnCount, rows, _own.Pointer + offset, matrix.IsPacked, team);
+            else
+                PanelPacking.Encode(matrix.Type, matrix.RowCount, matrix.ColumnCount, blocks!, _own.Pointer + offset, matrix.IsPacked, team);
             done += (long)matrix.RowCount * matrix.RowBytes;
             progress?.Invoke(i, done);
         }
@@ -109,10 +125,10 @@ public sealed unsafe class WeightStore : IDisposable
         _own?.Dispose();
     }
 
-    private WeightMatrix Add(WeightMatrix matrix, ByteView source, RowSource? rows)
+    private WeightMatrix Add(WeightMatrix matrix, ByteView source, RowSource? rows, BlockSource? blocks = null)
     {
         RequireUnplaced();
-        _entries.Add(new Entry(matrix, Bytes, source, rows));
+        _entries.Add(new Entry(matrix, Bytes, source, rows, blocks));
         Bytes += (matrix.StoredBytes + Alignment - 1) & -Alignment;
         return matrix;
     }
@@ -156,7 +172,7 @@ public sealed unsafe class WeightStore : IDisposable
         var order = new List<int>();
         for (int i = 0; i < _entries.Count; i++)
         {
-            if (_entries[i].Rows is null)
+            if (_entries[i].Rows is null && _entries[i].Blocks is null)
                 order.Add(i);
         }
 
@@ -165,7 +181,7 @@ public sealed unsafe class WeightStore : IDisposable
         var files = new List<FileWindow>();
         foreach (int index in order)
         {
-            (WeightMatrix matrix, _, ByteView source, _) = _entries[index];
+            (WeightMatrix matrix, _, ByteView source, _, _) = _entries[index];
             long panelBytes = matrix.RowBytes * PanelLayout.PanelRows;
             int rowsPerChunk = (int)Math.Clamp(WindowBytes / panelBytes, 1, matrix.RowCount / PanelLayout.PanelRows + 1) * PanelLayout.PanelRows;
             for (int row = 0; row < matrix.RowCount; row += rowsPerChunk)
@@ -184,7 +200,7 @@ public sealed unsafe class WeightStore : IDisposable
         return [.. chunks];
     }
 
-    private readonly record struct Entry(WeightMatrix Matrix, long Offset, ByteView Source, RowSource? Rows);
+    private readonly record struct Entry(WeightMatrix Matrix, long Offset, ByteView Source, RowSource? Rows, BlockSource? Blocks);
 
     // Window is its number in the files' order, or -1 where the rows are read where they are.
     private sealed class PackChunk(int entry, PanelLayout layout, byte* source, byte* panels, int rowCount, long rowBytes, int window)

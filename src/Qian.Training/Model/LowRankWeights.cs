@@ -24,9 +24,9 @@ internal sealed class LowRankWeights : WeightSet
         try
         {
             options.Validate();
-            // Stored types stay as they are, mapped; FP8, which no kernel reads, becomes BF16.
-            bool hasFp8 = checkpoint.Tensors.Any(IsFp8);
-            var policy = new LoadPolicy(Exact: true, LoadAs: hasFp8 ? WeightType.BF16 : null, Mtp: false);
+            // Stored types stay as they are, mapped; FP8, int4 and NVFP4, which no kernel reads as they lie, become BF16.
+            bool isPacked = checkpoint.Tensors.Any(IsPacked);
+            var policy = new LoadPolicy(Exact: true, LoadAs: isPacked ? WeightType.BF16 : null, Mtp: false);
             _network = network = WeightLoader.Load(checkpoint, LayerRange.All(checkpoint.Config), policy, team, progress);
             Config = checkpoint.Config with { MtpLayerCount = 0 };
             Declare();
@@ -95,9 +95,11 @@ internal sealed class LowRankWeights : WeightSet
     }
 
     // The base as training holds it.
-    public static long FrozenBytes(Checkpoint checkpoint) => checkpoint.WeightBytes + checkpoint.Tensors.Sum(tensor => IsFp8(tensor) ? tensor.ByteCount : 0);
+    public static long FrozenBytes(Checkpoint checkpoint) =>
+        checkpoint.Tensors.Sum(tensor => tensor.Role is null ? 0 : IsPacked(tensor) ? sizeof(short) * tensor.ParameterCount : tensor.ByteCount);
 
-    private static bool IsFp8(TensorSummary tensor) => tensor.Role is not null && tensor.TypeName == SafetensorsType.F8E4M3.Name();
+    private static bool IsPacked(TensorSummary tensor) =>
+        tensor.Role is not null && (tensor.TypeName == SafetensorsType.F8E4M3.Name() || tensor.TypeName == SafetensorsType.I32.Name() || tensor.TypeName == SafetensorsType.U8.Name());
 
     private AdapterWeights Trained()
     {

@@ -23,7 +23,7 @@ public sealed class HuggingFaceConfigTests
         Assert.False(c.TiedEmbeddings || c.ValueHeadsInterleaved || c.IsMoe);
         Assert.Equal(1, c.MtpLayerCount);
         Assert.Null(c.Yarn);
-        Assert.Null(model.Fp8);
+        Assert.Same(QuantizationScheme.None, model.Quantization);
         Assert.Equal([248044], model.EosTokenIds);
     }
 
@@ -87,7 +87,7 @@ public sealed class HuggingFaceConfigTests
         json["quantization_config"] = JsonNode.Parse("""{"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [64, 32], "modules_to_not_convert": ["lm_head"]}""");
         using var folder = new TempFolder();
         File.WriteAllText(folder.File("config.json"), json.ToJsonString());
-        Assert.Equal(new Fp8Blocks(64, 32), HuggingFaceConfig.Read(folder.File("config.json"), "").Fp8);
+        Assert.Equal(new Fp8Blocks(64, 32), HuggingFaceConfig.Read(folder.File("config.json"), "").Quantization.Fp8);
     }
 
     [Theory]
@@ -138,8 +138,26 @@ public sealed class HuggingFaceConfigTests
     }
 
     [Theory]
-    [InlineData("{\"quant_method\": \"awq\", \"bits\": 4}", "'quantization_config.quant_method': expected 'fp8', found 'awq'")]
-    [InlineData("{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\"}", "found 'compressed-tensors' with format 'pack-quantized'")]
+    [InlineData("{\"quant_method\": \"bitsandbytes\"}", "'quantization_config.quant_method': expected 'fp8', 'awq', 'gptq', 'auto-round', 'compressed-tensors' or 'modelopt', found 'bitsandbytes'")]
+    [InlineData("{\"quant_method\": \"awq\", \"bits\": 8, \"group_size\": 128}", "'quantization_config.bits': expected 4, found 8")]
+    [InlineData("{\"quant_method\": \"awq\", \"bits\": 4, \"group_size\": 128, \"version\": \"gemv\"}", "'quantization_config.version': expected 'gemm', found 'gemv'")]
+    [InlineData("{\"quant_method\": \"awq\", \"bits\": 4, \"group_size\": 128, \"zero_point\": false}", "'quantization_config.zero_point': expected true")]
+    [InlineData("{\"quant_method\": \"awq\", \"bits\": 4}", "'quantization_config.group_size' is missing")]
+    [InlineData("{\"quant_method\": \"awq\", \"bits\": 4, \"group_size\": 0}", "'quantization_config.group_size': expected -1 or more than 0, found 0")]
+    [InlineData("{\"quant_method\": \"gptq\", \"bits\": 4, \"group_size\": 128}", "'quantization_config.sym' is missing")]
+    [InlineData("{\"quant_method\": \"gptq\", \"bits\": 3, \"group_size\": 128, \"sym\": true}", "'quantization_config.bits': expected 4, found 3")]
+    [InlineData("{\"quant_method\": \"gptq\", \"bits\": 4, \"group_size\": 128, \"sym\": true, \"checkpoint_format\": \"marlin\"}", "'quantization_config.checkpoint_format': expected 'gptq' or 'gptq_v2', found 'marlin'")]
+    [InlineData("{\"quant_method\": \"auto-round\", \"bits\": 4, \"group_size\": 128, \"packing_format\": \"auto_round:gptqmodel\"}", "'quantization_config.packing_format': expected 'auto_round:auto_gptq' or")]
+    [InlineData("{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\"}", "'quantization_config.format': expected 'float-quantized', found 'pack-quantized'")]
+    [InlineData("{\"quant_method\": \"compressed-tensors\", \"format\": \"int-quantized\", \"config_groups\": {\"a\": {\"weights\": {}}}}", "'quantization_config.format': expected 'pack-quantized', 'nvfp4-pack-quantized' or 'float-quantized', found 'int-quantized'")]
+    [InlineData("{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\", \"config_groups\": {\"a\": {\"weights\": {\"num_bits\": 8}}}}", "'quantization_config.config_groups.'a'.weights.num_bits': expected 4, found 8")]
+    [InlineData("{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\", \"config_groups\": {\"a\": {\"weights\": {\"num_bits\": 4, \"strategy\": \"block\"}}}}", "weights.strategy': expected 'group' or 'channel', found 'block'")]
+    [InlineData("{\"quant_method\": \"compressed-tensors\", \"format\": \"nvfp4-pack-quantized\", \"config_groups\": {\"a\": {\"weights\": {\"num_bits\": 4, \"group_size\": 32}}}}", "weights.group_size': expected 16, found 32")]
+    [InlineData("{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\", \"config_groups\": {\"a\": 5}}", "'quantization_config.config_groups.'a'': expected an object, found '5'")]
+    [InlineData("{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\", \"sparsity_config\": {\"format\": \"sparse-24-bitmask\"}, \"config_groups\": {}}", "'quantization_config.sparsity_config.format': expected 'dense'")]
+    [InlineData("{\"quant_method\": \"compressed-tensors\", \"format\": \"pack-quantized\", \"transform_config\": {\"config_groups\": {\"R1\": {}}}, \"config_groups\": {}}", "'quantization_config.transform_config': expected no transforms")]
+    [InlineData("{\"quant_method\": \"modelopt\", \"quant_algo\": \"NVFP4_AWQ\"}", "'quantization_config.quant_algo': expected 'NVFP4', 'W4A16_NVFP4', 'FP8' or 'MIXED_PRECISION', found 'NVFP4_AWQ'")]
+    [InlineData("{\"quant_method\": \"modelopt\", \"quant_algo\": \"MIXED_PRECISION\", \"quantized_layers\": {\"lm_head\": {\"quant_algo\": \"MXFP8\"}}}", "'quantization_config.quantized_layers.'lm_head'.quant_algo': expected")]
     [InlineData("{\"quant_method\": \"fp8\", \"weight_block_size\": [128]}", "'quantization_config.weight_block_size': expected two numbers")]
     [InlineData("{\"quant_method\": \"fp8\", \"weight_block_size\": [0, 128]}", "'quantization_config.weight_block_size': expected an integer from 1")]
     [InlineData("{}", "'quantization_config.quant_method' is missing")]

@@ -66,6 +66,32 @@ public sealed class LinearTests : IDisposable
 
     [Theory]
     [MemberData(nameof(Tiers))]
+    public void AFactorOfTheWholeMatrixMultipliesItsProducts(Isa isa)
+    {
+        const int Outputs = 45, Inputs = 320, Rows = 19;
+        const float Factor = 0.0371f;
+        using NativeBuffer bytes = LinearSamples.Weights(WeightType.NVFP4, Outputs, Inputs, 13);
+        int rowBytes = (int)WeightFormat.RowBytes(WeightType.NVFP4, Inputs);
+        using WeightMatrix plain = LinearSamples.Matrix(WeightType.NVFP4, Outputs, Inputs, bytes, WeightStorage.Packed, _team);
+        using var store = new WeightStore();
+        WeightMatrix scaled = store.Take(WeightType.NVFP4, Outputs, Inputs, (row, blocks) => bytes.Span<byte>((long)row * rowBytes, rowBytes).CopyTo(blocks), Factor);
+        store.Fill(_team);
+        var expectedRow = new float[Inputs];
+        var actualRow = new float[Inputs];
+        plain.DecodeRow(Outputs - 1, expectedRow);
+        scaled.DecodeRow(Outputs - 1, actualRow);
+        Assert.Equal(Array.ConvertAll(expectedRow, value => value * Factor), actualRow);
+
+        float[] x = LinearSamples.Activations(Rows, Inputs, 3);
+        float[] expected = LinearSamples.Project(isa, plain, x, Rows, exact: false, _team);
+        AssertSameBits(Array.ConvertAll(expected, value => value * Factor), LinearSamples.Project(isa, scaled, x, Rows, exact: false, _team, slack: 3), "integer");
+        expected = LinearSamples.Project(Isa.Scalar, plain, x, Rows, exact: true, _team);
+        double distance = LinearSamples.Distance(LinearSamples.Project(isa, scaled, x, Rows, exact: true, _team), Array.ConvertAll(expected, value => value * Factor), x, scaled);
+        Assert.True(distance <= Near, $"exact: off by {distance:E2}");
+    }
+
+    [Theory]
+    [MemberData(nameof(Tiers))]
     public void ThreadsDoNotChangeBits(Isa isa)
     {
         using var one = new ThreadTeam(1);
