@@ -86,7 +86,7 @@ public sealed class HostileBodyTests(TinyModel model) : IClassFixture<TinyModel>
     private static (string Path, byte[] Body) Make(Random random)
     {
         (string path, string seed) = s_seeds[random.Next(s_seeds.Length)];
-        if (random.Next(6) == 0)
+        if (random.Next(8) == 0)
             return (path, Garble(Encoding.UTF8.GetBytes(seed), random));
         JsonNode root = JsonNode.Parse(seed)!;
         string json = root.ToJsonString();
