@@ -21,6 +21,9 @@ internal sealed record ToolAnswered(string CallId, string Tool, ToolResult Resul
 // A reply was read and its calls are answered. Tokens of the prompt, how many of them were kept from before, tokens of the reply.
 internal sealed record StepEnded(int StepCount, long PromptTokens, long CachedTokens, long OutputTokens) : AgentEvent;
 
+// The first messages of the history, as many, gave way to a summary in the model's words.
+internal sealed record HistoryCompacted(int MessageCount, string Summary) : AgentEvent;
+
 internal sealed record Finished(AgentOutcome Outcome) : AgentEvent;
 
 // How a task ended: with the model's last words, or with the reason why the agent gave up.

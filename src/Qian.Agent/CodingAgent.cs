@@ -4,12 +4,19 @@ using Qian.Inference;
 namespace Qian.Agent;
 
 // A task, worked on step by step. A step is: query the model, execute its calls. The history is linear and only grows, and it is
-// the prompt: so a client that keeps the model's state reads every token once. What happens is told as events; how it is shown is
-// not known here, nor which model answers.
-internal sealed class CodingAgent(IChatClient model, ToolBox tools, ChatOptions options, int mostSteps)
+// the prompt: so a client that keeps the model's state reads every token once. Where it nears a length that was given, or somebody
+// asks for it, the model's own summary takes the place of the older part, and it grows on from there. What happens is told as
+// events; how it is shown is not known here, nor which model answers.
+internal sealed class CodingAgent(IChatClient model, ToolBox tools, ChatOptions options, int mostSteps, long compactAtTokens = long.MaxValue)
 {
+    // A rough measure of what came since the model counted.
+    private const int CharactersPerToken = 3;
+
     private readonly ChatOptions _options = Configured(options, tools);
     private readonly List<ChatMessage> _history = [];
+    private string _task = "";
+    private long _tokenCount;
+    private bool _cannotCompact;
 
     public event Action<AgentEvent>? Happened;
 
@@ -21,6 +28,9 @@ internal sealed class CodingAgent(IChatClient model, ToolBox tools, ChatOptions 
     public async Task<AgentOutcome> RunAsync(string task, CancellationToken cancellation = default)
     {
         _history.Add(new ChatMessage(ChatRole.User, task));
+        _task = task;
+        _tokenCount += task.Length / CharactersPerToken;
+        _cannotCompact = false;
         AgentOutcome? outcome = null;
         try
         {
@@ -37,12 +47,37 @@ internal sealed class CodingAgent(IChatClient model, ToolBox tools, ChatOptions 
         return outcome;
     }
 
+    // Replaces the older part of the history by a summary that the model is asked for. False, and nothing is changed, where there is
+    // little to replace or the model gave none.
+    public async Task<bool> CompactAsync(CancellationToken cancellation = default)
+    {
+        int olderCount = HistorySummary.OlderCount(_history);
+        if (olderCount == 0)
+            return false;
+        // With the tools, although none is to be called: they are part of the prompt that has been read.
+        ChatResponse reply = await model.GetResponseAsync(HistorySummary.Request(_history.Take(olderCount)), _options, cancellation).ConfigureAwait(false);
+        string summary = reply.Text.Trim();
+        if (summary.Length == 0 || reply.FinishReason == ChatFinishReason.Length)
+            return false;
+        bool isBegun = _history[^1].Role != ChatRole.User;
+        _history.RemoveRange(0, olderCount);
+        _history.Insert(0, HistorySummary.Replacement(isBegun ? _task : null, summary));
+        // Counted anew with the next reply.
+        _tokenCount = 0;
+        Happened?.Invoke(new HistoryCompacted(olderCount, summary));
+        return true;
+    }
+
     private async Task<AgentOutcome?> Step(CancellationToken cancellation)
     {
+        // A model that gives no summary is not asked again for this task: then the limit speaks.
+        if (_tokenCount >= compactAtTokens && !_cannotCompact && HistorySummary.OlderCount(_history) > 0)
+            _cannotCompact = !await CompactAsync(cancellation).ConfigureAwait(false);
         ChatResponse reply = await Query(cancellation).ConfigureAwait(false);
         AgentOutcome? outcome = await Execute(reply, cancellation).ConfigureAwait(false);
         StepCount++;
         UsageDetails? usage = reply.Usage;
+        _tokenCount = (usage?.InputTokenCount ?? 0) + (usage?.OutputTokenCount ?? 0) + ResultLength() / CharactersPerToken;
         Happened?.Invoke(new StepEnded(StepCount, usage?.InputTokenCount ?? 0, usage?.CachedInputTokenCount ?? 0, usage?.OutputTokenCount ?? 0));
         return outcome;
     }
@@ -115,6 +150,8 @@ internal sealed class CodingAgent(IChatClient model, ToolBox tools, ChatOptions 
         if (calls.Length > 0)
             _history.Add(new ChatMessage(ChatRole.Tool, [.. calls.Select((call, i) => new FunctionResultContent(call.CallId, i < results.Count ? results[i] : "error: interrupted by the user"))]));
     }
+
+    private long ResultLength() => _history[^1].Contents.OfType<FunctionResultContent>().Sum(result => (result.Result as string)?.Length ?? 0);
 
     private static FunctionCallContent[] Calls(ChatResponse reply) => [.. reply.Messages.SelectMany(message => message.Contents).OfType<FunctionCallContent>()];
 

@@ -27,6 +27,9 @@ internal static class AgentLines
             case StepEnded step:
                 JsonOutput.Print(new { Event = "step_ended", Step = step.StepCount, step.PromptTokens, step.CachedTokens, step.OutputTokens });
                 break;
+            case HistoryCompacted compacted:
+                JsonOutput.Print(new { Event = "history_compacted", Messages = compacted.MessageCount, compacted.Summary });
+                break;
             case Finished { Outcome: var outcome }:
                 JsonOutput.Print(new { Event = "finished", Done = outcome.IsDone, outcome.Text });
                 break;

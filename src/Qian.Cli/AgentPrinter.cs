@@ -48,6 +48,10 @@ internal static class AgentPrinter
                     PrintDiff(request.Diff);
                 s_shownDiff = request.Diff;
                 break;
+            case HistoryCompacted compacted:
+                EndLine();
+                Terminal.Note(Coloured("2", $"({compacted.MessageCount} messages gave way to a summary of {compacted.Summary.Length} characters)"));
+                break;
             case Finished { Outcome: var outcome }:
                 EndLine();
                 if (!outcome.IsDone)

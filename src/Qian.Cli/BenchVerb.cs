@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using Qian.Cli.Serving;
 using Qian.Inference;
 using Qian.Inference.Formats;
 using Qian.Inference.Measurement;
@@ -27,9 +28,12 @@ internal static class BenchVerb
         var svg = new Option<string?>("--svg") { Description = "Write a chart of the shares as SVG", HelpName = "FILE" };
         foreach (Option option in (Option[])[prefill, depth, batch, drafts, budget, quick, kernels, json, svg])
             command.Add(option);
+        var serve = new ServeBenchFlags(command);
         command.SetAction((parsed, cancellation) =>
         {
             bool isQuick = parsed.GetValue(quick);
+            if (serve.AreGiven(parsed))
+                return serve.RunAsync(parsed, model.Path(parsed), model.Engine(parsed), isQuick, parsed.GetValue(json), NewNotes(), cancellation);
             if (parsed.GetValue(kernels))
                 return Task.FromResult(KernelBench.Run(model.Engine(parsed).ThreadCount, isQuick, parsed.GetValue(json), cancellation));
             BenchRequest request = isQuick ? new BenchRequest { PrefillCounts = [128], Depths = [0, 1024], Batches = [1, 4], DraftCounts = [3], Quick = true } : defaults;
@@ -52,7 +56,7 @@ internal static class BenchVerb
         using BenchLock only = BenchLock.Take(Path.GetTempPath());
         // Opened now: a path that cannot be written should not come to light after minutes of measuring.
         using PartialFile? chart = svg is null ? null : new PartialFile(svg);
-        IProgress<string>? progress = Console.IsErrorRedirected ? null : new Notes();
+        IProgress<string>? progress = NewNotes();
         progress?.Report("loading");
         BenchReport report = Benchmark.Run(path, options, request, progress, null, cancellation);
         if (chart is not null)
@@ -63,6 +67,8 @@ internal static class BenchVerb
             Print(report, request);
         return Program.Done;
     }
+
+    private static Notes? NewNotes() => Console.IsErrorRedirected ? null : new Notes();
 
     private static void Print(BenchReport report, BenchRequest request)
     {

@@ -25,8 +25,9 @@ internal static class CodeVerb
         var maxTokens = new Option<int>("--max-tokens", "-n") { Description = "Most tokens of one reply", HelpName = "N", DefaultValueFactory = _ => 8192 };
         var temperature = new Option<float?>("--temperature") { Description = "0 is greedy", HelpName = "T" };
         var seed = new Option<long?>("--seed") { Description = "Same seed, same tokens", HelpName = "N" };
+        var compactAt = new Option<int?>("--compact-at") { Description = "Replace the older conversation by a summary of the model's when it is longer than this (default: three quarters of the context; 0: never)", HelpName = "TOKENS" };
         var json = new Option<bool>("--json") { Description = "Print each event as a line of JSON; nobody is asked then" };
-        foreach (Option option in (Option[])[directory, yes, allowWrite, allowRun, tools, maxSteps, timeout, system, noThink, maxTokens, temperature, seed, json])
+        foreach (Option option in (Option[])[directory, yes, allowWrite, allowRun, tools, maxSteps, timeout, system, noThink, maxTokens, temperature, seed, compactAt, json])
             command.Add(option);
         command.SetAction(async (parsed, cancellation) =>
         {
@@ -42,6 +43,8 @@ internal static class CodeVerb
                 throw new BadRequestException($"--max-steps: expected at least 1, found {parsed.GetValue(maxSteps)}.");
             if (parsed.GetValue(timeout) is not (>= 0.1 and <= 86_400))
                 throw new BadRequestException("--timeout: expected 0.1 to 86400 seconds.");
+            if (parsed.GetValue(compactAt) < 0)
+                throw new BadRequestException($"--compact-at: expected 0 or more, found {parsed.GetValue(compactAt)}.");
             var workspace = new Workspace(parsed.GetValue(directory)!);
             bool canAsk = !parsed.GetValue(json) && !Console.IsInputRedirected;
             var permissions = new Permissions { AllowAll = parsed.GetValue(yes), AllowWrite = parsed.GetValue(allowWrite), RunPatterns = parsed.GetValue(allowRun) ?? [], Ask = canAsk ? AgentPrinter.Ask : null };
@@ -59,11 +62,12 @@ internal static class CodeVerb
                 AdditionalProperties = new AdditionalPropertiesDictionary { ["enable_thinking"] = !parsed.GetValue(noThink) },
             };
             using var client = new QianChatClient(engine, keptSessions: 1);
-            var agent = new CodingAgent(client, box, options, parsed.GetValue(maxSteps));
+            long limit = parsed.GetValue(compactAt) switch { null => engine.ContextLength * 3L / 4, 0 => long.MaxValue, int tokens => tokens };
+            var agent = new CodingAgent(client, box, options, parsed.GetValue(maxSteps), limit);
             agent.Happened += parsed.GetValue(json) ? AgentLines.Print : AgentPrinter.Print;
             if (text is not null)
                 return (await agent.RunAsync(text, cancellation)).IsDone ? Program.Done : Program.Failed;
-            Terminal.Note($"{engine.Config.Name} works in {AgentPrinter.Safe(workspace.Root)}. Say what to do; Ctrl-D leaves.");
+            Terminal.Note($"{engine.Config.Name} works in {AgentPrinter.Safe(workspace.Root)}. Say what to do; /compact shortens the conversation, Ctrl-D leaves.");
             return await Talk(agent, cancellation);
         });
         return command;
@@ -78,7 +82,10 @@ internal static class CodeVerb
             using var scope = new InterruptScope(quit);
             try
             {
-                await agent.RunAsync(line, scope.Token);
+                if (line.Trim() != "/compact")
+                    await agent.RunAsync(line, scope.Token);
+                else if (!await agent.CompactAsync(scope.Token))
+                    Terminal.Note("(nothing to shorten)");
             }
             catch (OperationCanceledException) when (!quit.IsCancellationRequested)
             {

@@ -30,10 +30,11 @@ internal static class ServeVerb
         var auditContents = new Option<bool>("--audit-contents") { Description = "Put the words of the conversations into the audit file too" };
         var share = new Option<bool>("--share-prefixes") { Description = "Let holders of different keys share what is known of prompts (they can tell from speed what others sent)" };
         var noLoopGuard = new Option<bool>("--no-loop-guard") { Description = "Let replies repeat themselves as long as they like, where a request does not say" };
+        var otlp = new Option<string?>("--otlp") { Description = $"OpenTelemetry collector to send spans and meters to, such as http://localhost:4318 (default: {TelemetryExport.EndpointVariable}; without either nothing is sent)", HelpName = "URL" };
         var maxTokens = new Option<int?>("--max-tokens", "-n") { Description = "Most tokens of one reply, whatever a request asks for", HelpName = "N" };
         var maxBody = new Option<long>("--max-body") { Description = "Most bytes of a request", DefaultValueFactory = _ => s_defaults.MaxBodyBytes, HelpName = "BYTES" };
         var drain = new Option<int>("--drain") { Description = "Seconds that running replies get to end when the server stops", DefaultValueFactory = _ => (int)s_defaults.DrainLimit.TotalSeconds, HelpName = "SECONDS" };
-        foreach (Option option in (Option[])[host, port, key, keys, certificate, certificateKey, certificatePassword, adapter, alias, parallel, queue, cors, log, audit, auditContents, share, noLoopGuard, maxTokens, maxBody, drain])
+        foreach (Option option in (Option[])[host, port, key, keys, certificate, certificateKey, certificatePassword, adapter, alias, parallel, queue, cors, log, audit, auditContents, otlp, share, noLoopGuard, maxTokens, maxBody, drain])
             command.Add(option);
 
         command.SetAction(async (parsed, cancellation) =>
@@ -64,12 +65,16 @@ internal static class ServeVerb
             };
             // Before minutes of loading.
             Check(options);
+            Uri? collector = TelemetryExport.Endpoint(parsed.GetValue(otlp));
             using Engine engine = model.Load(parsed, drafts: true, cancellation);
             foreach (string given in parsed.GetValue(adapter) ?? [])
                 LoadAdapter(engine, given);
             if (!options.IsLoopback && options.CertificatePath is null)
                 Terminal.Note("keys and conversations cross the network in the clear; --tls-cert encrypts them");
+            using TelemetryExport? export = TelemetryExport.Start(collector);
             await using QianServer server = await Start(engine, options, cancellation);
+            if (collector is not null)
+                Terminal.Note($"sending spans and meters to {collector.GetLeftPart(UriPartial.Authority)}");
             Terminal.Note($"serving {options.ModelName} at {server.Address.GetLeftPart(UriPartial.Authority)} (Ctrl-C stops)");
             await Task.Delay(Timeout.Infinite, cancellation).ContinueWith(static _ => { }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
             Terminal.Note($"stopping; replies that run may take {options.DrainLimit.TotalSeconds:0} s more");

@@ -38,7 +38,7 @@ internal sealed class Bench : IDisposable
 
     public Task<ToolResult> Use(string tool, params (string Name, string Value)[] arguments) => Use(tool, CancellationToken.None, arguments);
 
-    public CodingAgent Agent(IChatClient client, int mostSteps = 20) => new(client, Tools, new ChatOptions(), mostSteps);
+    public CodingAgent Agent(IChatClient client, int mostSteps = 20, long compactAt = long.MaxValue) => new(client, Tools, new ChatOptions(), mostSteps, compactAt);
 
     public void Dispose() => _outer.Dispose();
 }

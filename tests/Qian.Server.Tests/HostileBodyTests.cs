@@ -15,13 +15,17 @@ public sealed class HostileBodyTests(TinyModel model) : IClassFixture<TinyModel>
 {
     private const int WorkerCount = 8;
 
-    // QIAN_FUZZ_COUNT asks for more.
+    // QIAN_FUZZ_COUNT asks for more, from QIAN_FUZZ_FIRST on.
     private static readonly int s_bodyCount = Mutator.Count(10_000);
 
     private static readonly (string Path, string Body)[] s_seeds =
     [
         ("/v1/chat/completions", """{"model":"m","messages":[{"role":"system","content":"s"},{"role":"user","content":[{"type":"text","text":"hi"}]},{"role":"assistant","content":null,"reasoning_content":"r","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}}]},{"role":"tool","tool_call_id":"c","content":"ok"}],"tools":[{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object","properties":{"a":{"type":"integer"}},"required":["a"]}}}],"tool_choice":"auto","temperature":0.5,"top_p":0.9,"n":2,"seed":5,"stop":["x","y"],"max_tokens":2,"stream":true,"stream_options":{"include_usage":true},"logprobs":true,"top_logprobs":2,"logit_bias":{"5":1,"9":-100},"presence_penalty":1,"frequency_penalty":-1,"chat_template_kwargs":{"enable_thinking":true,"preserve_thinking":false},"reasoning_effort":"low","response_format":{"type":"text"}}"""),
         ("/v1/chat/completions", """{"messages":[{"role":"user","content":"hi"}],"max_completion_tokens":1,"parallel_tool_calls":false,"thinking_budget":1,"user":"u"}"""),
+        ("/v1/chat/completions", """{"messages":[{"role":"user","content":"hi"}],"max_tokens":2,"response_format":{"type":"json_schema","json_schema":{"name":"n","strict":true,"schema":{"type":"object","properties":{"a":{"type":"array","items":{"anyOf":[{"type":"integer","minimum":1},{"enum":["x",null]}]},"maxItems":3},"b":{"$ref":"#/$defs/b"}},"required":["a"],"additionalProperties":false,"$defs":{"b":{"type":"string","pattern":"^[a-z]+$","maxLength":9}}}}}}"""),
+        ("/v1/chat/completions", """{"messages":[{"role":"user","content":"hi"}],"max_tokens":2,"guided_regex":"(a|b)*c{3}[^x-z]","tools":[],"n":1}"""),
+        ("/v1/chat/completions", """{"messages":[{"role":"user","content":"hi"}],"max_tokens":2,"grammar":"root ::= item (\",\" item)*\nitem ::= [a-z]+ | \"(\" root \")\""}"""),
+        ("/v1/chat/completions", """{"messages":[{"role":"user","content":"hi"}],"max_tokens":2,"stream":true,"tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","properties":{"a":{"type":"string"},"b":{"type":"boolean"}}},"strict":true}}],"tool_choice":{"type":"function","function":{"name":"f"}}}"""),
         ("/v1/messages", """{"model":"m","max_tokens":3,"system":[{"type":"text","text":"s","cache_control":{"type":"ephemeral"}}],"messages":[{"role":"user","content":"hi"},{"role":"assistant","content":[{"type":"thinking","thinking":"t","signature":"s"},{"type":"text","text":"a"},{"type":"tool_use","id":"c","name":"f","input":{"a":[1,2]}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"c","is_error":true,"content":[{"type":"text","text":"ok"}]},{"type":"document","source":{"type":"text","media_type":"text/plain","data":"d"}}]}],"tools":[{"name":"f","description":"d","input_schema":{"type":"object","properties":{"a":{"type":"array"}}}}],"tool_choice":{"type":"auto","disable_parallel_tool_use":true},"thinking":{"type":"enabled","budget_tokens":1},"stop_sequences":["x"],"temperature":1,"top_k":5,"stream":true}"""),
         ("/v1/responses", """{"model":"m","instructions":"i","input":[{"role":"user","content":[{"type":"input_text","text":"hi"}]},{"type":"reasoning","id":"rs","summary":[{"type":"summary_text","text":"s"}],"content":[{"type":"reasoning_text","text":"r"}]},{"type":"message","role":"assistant","content":[{"type":"output_text","text":"a","annotations":[]}]},{"type":"function_call","id":"fc","call_id":"c","name":"f","arguments":"{\"a\":1}"},{"type":"function_call_output","call_id":"c","output":"ok"}],"tools":[{"type":"function","name":"f","description":"d","parameters":{"type":"object","properties":{"a":{"type":"integer"}}},"strict":true}],"tool_choice":"auto","max_output_tokens":2,"temperature":0.5,"top_p":0.9,"reasoning":{"effort":"low","summary":"auto"},"include":["message.output_text.logprobs"],"top_logprobs":2,"store":true,"metadata":{"k":"v"},"text":{"format":{"type":"text"}},"truncation":"disabled","stream":true}"""),
         ("/v1/responses", """{"input":"hi","max_output_tokens":1,"parallel_tool_calls":false,"store":false,"user":"u"}"""),
@@ -56,12 +60,12 @@ public sealed class HostileBodyTests(TinyModel model) : IClassFixture<TinyModel>
         {
             for (int i = worker; i < s_bodyCount; i += WorkerCount)
             {
-                (string path, byte[] body) = Make(new Random(i));
+                (string path, byte[] body) = Make(new Random(Mutator.First + i));
                 using var request = new HttpRequestMessage(HttpMethod.Post, path) { Content = new ByteArrayContent(body) };
                 request.Content.Headers.ContentType = new MediaTypeHeaderValue("application/json");
                 using HttpResponseMessage response = await server.Client.SendAsync(request);
                 string text = await response.Content.ReadAsStringAsync();
-                string told = $"body {i} to {path}: {(int)response.StatusCode} {text}\n{Encoding.UTF8.GetString(body)}";
+                string told = $"body {Mutator.First + i} to {path}: {(int)response.StatusCode} {text}\n{Encoding.UTF8.GetString(body)}";
                 Assert.True(response.StatusCode is HttpStatusCode.OK or HttpStatusCode.BadRequest or HttpStatusCode.RequestEntityTooLarge, told);
                 Assert.False(text.Contains("server_error", StringComparison.Ordinal) || text.Contains("api_error", StringComparison.Ordinal), told);
                 if (response.StatusCode == HttpStatusCode.OK)
@@ -82,7 +86,7 @@ public sealed class HostileBodyTests(TinyModel model) : IClassFixture<TinyModel>
     private static (string Path, byte[] Body) Make(Random random)
     {
         (string path, string seed) = s_seeds[random.Next(s_seeds.Length)];
-        if (random.Next(4) == 0)
+        if (random.Next(8) == 0)
             return (path, Garble(Encoding.UTF8.GetBytes(seed), random));
         JsonNode root = JsonNode.Parse(seed)!;
         string json = root.ToJsonString();

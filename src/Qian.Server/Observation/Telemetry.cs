@@ -15,10 +15,15 @@ internal static class Telemetry
 
     private static readonly ActivitySource s_source = new(SourceName);
     private static readonly Meter s_meter = new(SourceName);
-    private static readonly Histogram<double> s_duration = s_meter.CreateHistogram<double>("gen_ai.server.request.duration", "s", "Time of a reply from the request's arrival to its last token");
-    private static readonly Histogram<double> s_firstToken = s_meter.CreateHistogram<double>("gen_ai.server.time_to_first_token", "s", "Time from the request's arrival to the first token");
-    private static readonly Histogram<double> s_perToken = s_meter.CreateHistogram<double>("gen_ai.server.time_per_output_token", "s", "Mean time per token after the first");
-    private static readonly Histogram<long> s_tokens = s_meter.CreateHistogram<long>("gen_ai.client.token.usage", "{token}", "Tokens of a reply, by type");
+    // The bounds of buckets are those that the conventions advise, for exporters that ask.
+    private static readonly Histogram<double> s_duration = NewHistogram<double>(
+        "gen_ai.server.request.duration", "s", "Time of a reply from the request's arrival to its last token", [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]);
+    private static readonly Histogram<double> s_firstToken = NewHistogram<double>(
+        "gen_ai.server.time_to_first_token", "s", "Time from the request's arrival to the first token", [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]);
+    private static readonly Histogram<double> s_perToken = NewHistogram<double>(
+        "gen_ai.server.time_per_output_token", "s", "Mean time per token after the first", [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5]);
+    private static readonly Histogram<long> s_tokens = NewHistogram<long>(
+        "gen_ai.client.token.usage", "{token}", "Tokens of a reply, by type", [1, 4, 16, 64, 256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216, 67_108_864]);
 
     // The model runs in this process, so the span is internal to it.
     public static void Start(HttpContext context, RequestRecord record, ReplyOrder order)
@@ -79,6 +84,10 @@ internal static class Telemetry
 
         span.Dispose();
     }
+
+    private static Histogram<T> NewHistogram<T>(string name, string unit, string description, T[] bounds)
+        where T : struct =>
+        s_meter.CreateHistogram(name, unit, description, advice: new InstrumentAdvice<T> { HistogramBucketBoundaries = bounds });
 
     private static void Tag<T>(Activity span, string name, T? value)
         where T : struct

@@ -85,12 +85,10 @@ public sealed class QuantizedFolderTests
     {
         using TempFolder packed = new(), plain = new();
         QuantizedFolder.Write(ModelFolders.Dense, format, packed.Path, plain.Path);
-        float[] expected = Logits(plain.Path, exact: true);
-        Assert.Equal(expected, Logits(packed.Path, exact: true));
-        // Not compared with rounded inputs: this prompt is off by 0.27 there, the plain model by 0.10. Seven others were nearer than the plain model (0.05 to 0.08).
-        if (format == "mixed")
-            return;
-        // Otherwise inputs are rounded to 8 bits: that far off, and no further, is the plain model too when its matrices are held in 8 bits.
+        float[][] expected = Logits(plain.Path, exact: true), packedExactly = Logits(packed.Path, exact: true);
+        Assert.Equal(expected.SelectMany(logits => logits), packedExactly.SelectMany(logits => logits));
+        // Otherwise inputs are rounded to 8 bits: that far off, and no further, is the plain model too when its matrices are held in
+        // 8 bits. A model this small turns some prompt or other into something else altogether: the median tells.
         double error = Distance(expected, Logits(packed.Path, exact: false));
         double usual = Distance(expected, Logits(plain.Path, exact: false, WeightType.Q8_0));
         Assert.True(error > 0 && error < 1.5 * usual, FormattableString.Invariant($"off by {error:g3}, the plain model in Q8_0 by {usual:g3}"));
@@ -189,20 +187,23 @@ public sealed class QuantizedFolderTests
     private static LoadedModel Load(string path, bool exact = false, WeightType? type = null) =>
         LoadedModel.Load(Checkpoint.Open(path), new EngineOptions { MaxBatchRows = 32, ExactArithmetic = exact, LoadAs = type, ThreadCount = 1 }, contextLength: 64, maxBlocks: 8);
 
-    private static double Distance(float[] expected, float[] actual)
+    // Median over the prompts of the relative error.
+    private static double Distance(float[][] expected, float[][] actual)
     {
-        double error = 0, size = 0;
-        for (int i = 0; i < expected.Length; i++)
-            (error, size) = (error + Math.Pow(actual[i] - expected[i], 2), size + Math.Pow(expected[i], 2));
-        return Math.Sqrt(error / size);
+        double[] errors = [.. expected.Zip(actual, (e, a) => Math.Sqrt(e.Zip(a, (x, y) => Math.Pow(x - (double)y, 2)).Sum() / e.Sum(x => (double)x * x))).Order()];
+        return errors[errors.Length / 2];
     }
 
-    // Of every token of a short text.
-    private static float[] Logits(string path, bool exact, WeightType? type = null)
+    // Of every token of some short texts.
+    private static float[][] Logits(string path, bool exact, WeightType? type = null)
     {
         using LoadedModel model = Load(path, exact, type);
+        return [.. Enumerable.Range(0, 9).Select(prompt => Logits(model, [.. Enumerable.Range(0, 20).Select(i => (i * 23 + prompt * 31) % model.Config.VocabularySize)]))];
+    }
+
+    private static float[] Logits(LoadedModel model, int[] ids)
+    {
         using SequenceState sequence = model.NewSequence();
-        int[] ids = [.. Enumerable.Range(0, 20).Select(i => i * 23 % model.Config.VocabularySize)];
         Assert.True(sequence.TryReserve(ids.Length));
         var batch = new ForwardBatch(32);
         batch.Add(sequence, ids);

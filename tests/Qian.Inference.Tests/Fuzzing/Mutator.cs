@@ -4,7 +4,8 @@ using System.Globalization;
 namespace Qian.Inference.Tests.Fuzzing;
 
 // Damages good files: bits, bytes, lengths, whole stretches, and words that mean something to the format. Seeded, so case
-// number n is the same damage on every machine. QIAN_FUZZ_COUNT sets how many cases a test runs (the suite runs few).
+// number n is the same damage on every machine. QIAN_FUZZ_COUNT sets how many cases a test runs (the suite runs few), QIAN_FUZZ_FIRST
+// where long runs in parts go on.
 internal sealed class Mutator
 {
     private static readonly ulong[] s_edges =
@@ -24,8 +25,10 @@ internal sealed class Mutator
     }
 
     // Cases a test should run.
-    public static int Count(int usual) =>
-        int.TryParse(Environment.GetEnvironmentVariable("QIAN_FUZZ_COUNT"), NumberStyles.None, CultureInfo.InvariantCulture, out int count) ? count : usual;
+    public static int Count(int usual) => Variable("QIAN_FUZZ_COUNT") ?? usual;
+
+    // Number of the first of them, for tests that can begin anywhere.
+    public static int First => Variable("QIAN_FUZZ_FIRST") ?? 0;
 
     // A damaged copy. Most damage falls on the first `focus` bytes (the header); 0 for anywhere.
     public byte[] Mutate(ReadOnlySpan<byte> original, int focus = 0)
@@ -41,6 +44,8 @@ internal sealed class Mutator
 
         return [.. bytes];
     }
+
+    private static int? Variable(string name) => int.TryParse(Environment.GetEnvironmentVariable(name), NumberStyles.None, CultureInfo.InvariantCulture, out int value) ? value : null;
 
     private void Change(List<byte> bytes, int position)
     {
