@@ -100,9 +100,17 @@ internal static class QuantizeVerb
         {
             string name = Path.GetFileName(Path.TrimEndingDirectorySeparator(request.OutputPath));
             // Bytes of BF16: the bar's rate is then the usual measure of a quantizer.
-            result = VerbProgress.Run(
-                $"writing {name}",
-                bar => conversion.Write(new Listener(value => bar.Set(2 * value.ValuesDone, 2 * value.ValuesTotal)), cancellation));
+            try
+            {
+                result = VerbProgress.Run(
+                    $"writing {name}",
+                    bar => conversion.Write(new Listener(value => bar.Set(2 * value.ValuesDone, 2 * value.ValuesTotal)), cancellation, Terminal.Note));
+            }
+            finally
+            {
+                if (conversion.Unfinished is { } unfinished)
+                    Terminal.Note(unfinished);
+            }
         }
 
         if (json)
