@@ -47,6 +47,15 @@ internal static class QualityVerb
             string[] texts = parsed.GetValue(text) ?? [];
             if (texts.Length == 0 && saved is null && (!withTools || save is not null))
                 throw new BadRequestException("--text: name a text to read, or compare tool calls with --tools");
+            // What is missing is said before two models are loaded.
+            foreach (string path in texts)
+            {
+                if (!File.Exists(path))
+                    throw new BadRequestException($"{path}: no such file");
+            }
+
+            if (parsed.GetValue(toolsFrom) is { } prompts)
+                ToolPrompt.FromFile(prompts);
             if (withTools && wanted == 1)
                 throw new BadRequestException("--tools: both models are needed, one after the other; saved predictions hold no calls");
             if (save is not null && (parsed.GetValue(adapter) ?? parsed.GetValue(html)) is not null)

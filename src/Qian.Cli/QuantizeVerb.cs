@@ -48,6 +48,12 @@ internal static class QuantizeVerb
                 throw new BadRequestException("--importance and --calibrate: give one of them");
             if (parsed.GetValue(saveImportance) is not null && (texts.Length == 0 || parsed.GetValue(importance) is not null))
                 throw new BadRequestException("--save-importance: there is nothing to save without --calibrate");
+            foreach (string text in texts)
+            {
+                if (!File.Exists(text))
+                    throw new BadRequestException($"{text}: no such file");
+            }
+
             // Refuses what can be refused before a long calibration.
             if (texts.Length > 0)
                 ModelConversion.Prepare(request with { ImportanceFollows = true }).Dispose();

@@ -37,7 +37,8 @@ internal static class ToolFidelity
         var replies = new ToolReply[prompts.Count];
         for (int i = 0; i < replies.Length; i++)
         {
-            int[] ids = [.. PromptEncoder.Encode(engine.Tokenizer, engine.Template.RenderSegments(prompts[i].Messages, prompts[i].Tools, ChatTemplateOptions.Default with { EnableThinking = false }))];
+            IReadOnlyList<Message> messages = MessageNormalizer.Normalize(prompts[i].Messages, engine.Template.Summary);
+            int[] ids = [.. PromptEncoder.Encode(engine.Tokenizer, engine.Template.RenderSegments(messages, prompts[i].Tools, ChatTemplateOptions.Default with { EnableThinking = false }))];
             if (ids.Length + MostReplyTokens > ContextLength)
                 throw new BadRequestException($"tool prompt {i + 1} has {ids.Length} tokens; {ContextLength - MostReplyTokens} are the most");
             replies[i] = ReplyAsync(engine, adapter, ids, prompts[i].Tools, cancellation).GetAwaiter().GetResult();

@@ -33,7 +33,10 @@ public sealed class ToolFidelityTests : IDisposable
     {
         string nano = Path.Combine(TestFolder.Data(), "..", "..", "models", "nano"), candidate = _folder.File("q2.gguf"), file = _folder.File("p.jsonl");
         using (var shipped = new StreamReader(typeof(ToolPrompt).Assembly.GetManifestResourceStream("tool-prompts.jsonl")!))
-            File.WriteAllLines(file, shipped.ReadToEnd().Split('\n').Take(5));
+            File.WriteAllLines(file, shipped.ReadToEnd().Split('\n').Take(4).Append("""{"messages":[{"role":"user","content":"Set level to fast in game.ini."},{"role":"assistant","content":"","tool_calls":[{"id":"1","type":"function","function":{"name":"read_file","arguments":"{\"path\": \"game.ini\"}"}}]},{"role":"tool","tool_call_id":"1","content":"level = slow"},{"role":"assistant","content":"","tool_calls":[{"function":{"name":"run_tests","arguments":{}}}]}],"tools":""" + Tools + "}"));
+        // Arguments in a string, as OpenAI has them, in what is read as text too.
+        QualityReport text = QualityRun.Compare(new() { ReferencePath = nano, CandidatePath = nano, TextPaths = [file], PieceTokens = 128, ThreadCount = 1 }, null, default);
+        Assert.Equal(0, text.Divergence.Mean);
         QualityRequest request = new() { ReferencePath = nano, CandidatePath = nano, ToolPromptsPath = file, ThreadCount = 1 };
         long last = 0;
         ToolReport itself = ToolFidelity.Compare(request, (done, total) => last = 100 * done / total, default);
@@ -41,7 +44,9 @@ public sealed class ToolFidelityTests : IDisposable
         Assert.Equal((5, 5), (itself.SameCalls.Count, itself.SameNames.Count));
         Assert.InRange(itself.Called.Reference.Count, 3, 5);
         Assert.InRange(itself.WellFormed.Reference.Count, 3, itself.Called.Reference.Count);
-        Assert.Equal((1, 1, 0, 0), (itself.Right!.Value.Reference.Count, itself.Right.Value.Reference.Total, itself.Right.Value.LostCount, itself.Right.Value.GainedCount));
+        PairedShare right = itself.Right!.Value;
+        Assert.Equal((5, right.Reference, 0, 0), (right.Reference.Total, right.Candidate, right.LostCount, right.GainedCount));
+        Assert.InRange(right.Reference.Count, 2, 5);
         Assert.Empty(itself.Differences);
 
         using (ModelConversion conversion = ModelConversion.Prepare(new ConversionRequest { InputPath = nano, OutputPath = candidate, Mix = QuantMix.Find("Q2_K"), ThreadCount = 1 }))
