@@ -47,6 +47,14 @@ internal static class QualityVerb
             string[] texts = parsed.GetValue(text) ?? [];
             if (texts.Length == 0 && saved is null && (!withTools || save is not null))
                 throw new BadRequestException("--text: name a text to read, or compare tool calls with --tools");
+            if (withTools && wanted == 1)
+                throw new BadRequestException("--tools: both models are needed, one after the other; saved predictions hold no calls");
+            if (save is not null && (parsed.GetValue(adapter) ?? parsed.GetValue(html)) is not null)
+                throw new BadRequestException($"{(parsed.GetValue(adapter) is null ? "--html" : "--adapter")}: nothing is compared with --save-logits");
+            if (parsed.GetValue(chunk) is < TextPieces.FewestTokens or > QualityRequest.MostPieceTokens)
+                throw new BadRequestException($"--chunk: expected {TextPieces.FewestTokens} to {QualityRequest.MostPieceTokens}, found {parsed.GetValue(chunk)}.");
+            if (saved is not null && parsed.GetValue(exactReference))
+                throw new BadRequestException("--exact-reference: the saved predictions are as they were made");
             // What is missing is said before two models are loaded.
             foreach (string path in texts)
             {
@@ -56,14 +64,6 @@ internal static class QualityVerb
 
             if (parsed.GetValue(toolsFrom) is { } prompts)
                 ToolPrompt.FromFile(prompts);
-            if (withTools && wanted == 1)
-                throw new BadRequestException("--tools: both models are needed, one after the other; saved predictions hold no calls");
-            if (save is not null && (parsed.GetValue(adapter) ?? parsed.GetValue(html)) is not null)
-                throw new BadRequestException($"{(parsed.GetValue(adapter) is null ? "--html" : "--adapter")}: nothing is compared with --save-logits");
-            if (parsed.GetValue(chunk) is < TextPieces.FewestTokens or > QualityRequest.MostPieceTokens)
-                throw new BadRequestException($"--chunk: expected {TextPieces.FewestTokens} to {QualityRequest.MostPieceTokens}, found {parsed.GetValue(chunk)}.");
-            if (saved is not null && parsed.GetValue(exactReference))
-                throw new BadRequestException("--exact-reference: the saved predictions are as they were made");
             var request = new QualityRequest
             {
                 ReferencePath = saved is null ? paths[0] : null,
