@@ -6,16 +6,18 @@ using Spectre.Console;
 
 namespace Qian.Cli;
 
-// qian pull NAME: a model from the hub into the cache that other tools share.
+// qian pull NAME: a model from a hub into the cache that other tools share.
 internal static class PullVerb
 {
     public static Command Create()
     {
         var name = new Argument<string>("NAME") { Description = "ORG/NAME, or ORG/NAME:TYPE for a GGUF file of that type (Qwen/Qwen3.6-27B-GGUF:Q4_K_M)" };
-        var revision = new Option<string?>("--revision") { Description = "Branch, tag or commit (default: main)", HelpName = "REV" };
+        var revision = new Option<string?>("--revision") { Description = "Branch, tag or commit (default: main, on ModelScope master)", HelpName = "REV" };
+        var from = new Option<string>("--from") { Description = "The hub to fetch from", DefaultValueFactory = _ => "huggingface", HelpName = "huggingface|modelscope" };
+        from.AcceptOnlyFromAmong(StringComparer.OrdinalIgnoreCase, "huggingface", "modelscope");
         var context = new Option<int>("--context", "-c") { Description = "Without a TYPE: tokens of context that must fit beside the file", DefaultValueFactory = _ => 8192, HelpName = "N" };
         var json = new Option<bool>("--json") { Description = "Print the result as JSON" };
-        var command = new Command("pull", "Fetch a model from Hugging Face; interrupted downloads continue (HF_ENDPOINT, HF_TOKEN, HF_HOME)") { name, revision, context, json };
+        var command = new Command("pull", "Fetch a model from Hugging Face or ModelScope; interrupted downloads continue (HF_ENDPOINT, HF_TOKEN, HF_HOME; MODELSCOPE_DOMAIN, MODELSCOPE_API_TOKEN)") { name, from, revision, context, json };
         command.SetAction(async (parsed, cancellation) =>
         {
             PullName wanted = PullName.Parse(parsed.GetValue(name)!);
@@ -28,7 +30,7 @@ internal static class PullVerb
 
             if (parsed.GetValue(context) is < 1 and var tokens)
                 throw new BadRequestException($"--context: expected an integer of 1 or more, found {tokens}.");
-            using var client = new HubClient(HubSettings.FromEnvironment());
+            using var client = new HubClient(HubSettings.FromEnvironment(Enum.Parse<HubKind>(parsed.GetValue(from)!, ignoreCase: true)));
             PullResult result = await Run(client, wanted, parsed.GetValue(context), cancellation);
             if (parsed.GetValue(json))
                 PrintJson(result);

@@ -12,7 +12,7 @@ internal static class QuantizeVerb
 {
     public static Command Create()
     {
-        var input = new Argument<string>("IN") { Description = "Model: a .gguf file, a Hugging Face folder (BF16, F16, F32 or FP8), or a pulled name" };
+        var input = new Argument<string>("IN") { Description = "Model: a .gguf file, a Hugging Face folder (BF16, F16, F32, FP8 or 4-bit), or a pulled name" };
         var output = new Argument<string>("OUT") { Description = "File to write (.gguf), or a folder for the Hugging Face form (ends in /)" };
         var type = new Option<string?>("--type") { Description = $"Type of the file (default: Q4_K_M, for a folder BF16): {string.Join(", ", Written())}", HelpName = "TYPE" };
         var rules = new Option<string[]>("--tensor") { Description = "Type for the tensors whose name matches, such as 'ffn_down=Q6_K'; may be given several times, the first that matches counts", HelpName = "REGEX=TYPE" };
@@ -48,6 +48,12 @@ internal static class QuantizeVerb
                 throw new BadRequestException("--importance and --calibrate: give one of them");
             if (parsed.GetValue(saveImportance) is not null && (texts.Length == 0 || parsed.GetValue(importance) is not null))
                 throw new BadRequestException("--save-importance: there is nothing to save without --calibrate");
+            foreach (string text in texts)
+            {
+                if (!File.Exists(text))
+                    throw new BadRequestException($"{text}: no such file");
+            }
+
             // Refuses what can be refused before a long calibration.
             if (texts.Length > 0)
                 ModelConversion.Prepare(request with { ImportanceFollows = true }).Dispose();
@@ -100,9 +106,17 @@ internal static class QuantizeVerb
         {
             string name = Path.GetFileName(Path.TrimEndingDirectorySeparator(request.OutputPath));
             // Bytes of BF16: the bar's rate is then the usual measure of a quantizer.
-            result = VerbProgress.Run(
-                $"writing {name}",
-                bar => conversion.Write(new Listener(value => bar.Set(2 * value.ValuesDone, 2 * value.ValuesTotal)), cancellation));
+            try
+            {
+                result = VerbProgress.Run(
+                    $"writing {name}",
+                    bar => conversion.Write(new Listener(value => bar.Set(2 * value.ValuesDone, 2 * value.ValuesTotal)), cancellation, Terminal.Note));
+            }
+            finally
+            {
+                if (conversion.Unfinished is { } unfinished)
+                    Terminal.Note(unfinished);
+            }
         }
 
         if (json)

@@ -55,7 +55,8 @@ internal static class SampleText
         {
             IReadOnlyList<ToolDefinition>? tools = sample.TryGetProperty("tools", out JsonElement given) ? MessageJson.ReadTools(given) : null;
             var options = ChatTemplateOptions.Default with { AddGenerationPrompt = false };
-            ids.AddRange(PromptEncoder.Encode(engine.Tokenizer, engine.Template.RenderSegments(MessageJson.Read(messages), tools, options)));
+            IReadOnlyList<Message> normal = MessageNormalizer.Normalize(MessageJson.Read(messages), engine.Template.Summary);
+            ids.AddRange(PromptEncoder.Encode(engine.Tokenizer, engine.Template.RenderSegments(normal, tools, options)));
         }
         else if (sample.ValueKind == JsonValueKind.Object && sample.TryGetProperty("text", out JsonElement text) && text.ValueKind == JsonValueKind.String)
         {

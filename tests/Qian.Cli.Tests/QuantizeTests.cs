@@ -35,6 +35,11 @@ public sealed class QuantizeTests : IDisposable
         Assert.Equal(0, itself.RootElement.GetProperty("divergence").GetProperty("mean").GetDouble());
         CliResult table = await Ok("quality", folder, At("q4.gguf"), "--text", text, "--chunk", "64", "--kv", "q8_0", "--exact");
         Assert.Contains("perplexity ratio", table.Out, StringComparison.Ordinal);
+        using JsonDocument kv = Json(await Ok("quality", folder, "--text", text, "--chunk", "64", "--kv", "q8_0", "--json"));
+        Assert.True(kv.RootElement.GetProperty("divergence").GetProperty("mean").GetDouble() > 0);
+        await File.WriteAllTextAsync(At("p.jsonl"), """{"messages":[{"role":"user","content":"Hi"}],"tools":[{"name":"x"}]}""");
+        CliResult tools = await Ok("quality", folder, At("q4.gguf"), "--tools-from", At("p.jsonl"), "--html", At("r.html"));
+        Assert.Contains("of 1", tools.Out, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -47,25 +52,43 @@ public sealed class QuantizeTests : IDisposable
         Assert.Equal([At("m.gguf")], Directory.GetFileSystemEntries(_folder));
     }
 
-    [Fact]
-    public async Task CtrlCEndsAQuantisationWithoutATrace()
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task AnInterruptedOrKilledQuantisationGoesOnToTheSameBytes(bool isKilled)
     {
-        using CliProcess process = await Begin();
-        process.Interrupt();
-        CliResult result = await process.End();
-        Assert.Equal(130, result.ExitCode);
-        Assert.Equal([At("m.gguf")], Directory.GetFileSystemEntries(_folder));
-    }
+        await Ok("synth", At("m.gguf"), "--like", "tiny", "--vocab", "60000", "--type", "BF16");
+        await Ok("quantize", At("m.gguf"), At("whole.gguf"), "--type", "Q2_K");
+        string[] command = ["quantize", At("m.gguf"), At("q.gguf"), "--type", "Q2_K", "--threads", "1"];
+        using (CliProcess process = CliProcess.Start(command))
+        {
+            // The embedding, first and largest, is whole.
+            while (!File.Exists(At("q.gguf.journal.part")) || new FileInfo(At("q.gguf.journal.part")).Length < 300)
+            {
+                Assert.False(process.HasExited);
+                await Task.Delay(1);
+            }
 
-    [Fact]
-    public async Task AKilledQuantisationLeavesNoModelAndTheNextOneSucceeds()
-    {
-        using (CliProcess process = await Begin())
-            await process.Kill();
-        Assert.Equal([At("m.gguf"), At("q.gguf.part")], Directory.GetFileSystemEntries(_folder).Order());
-        await Ok("quantize", At("m.gguf"), At("q.gguf"), "--type", "Q2_K");
-        Assert.Equal([At("m.gguf"), At("q.gguf")], Directory.GetFileSystemEntries(_folder).Order());
-        await Ok("inspect", At("q.gguf"));
+            if (isKilled)
+            {
+                await process.Kill();
+            }
+            else
+            {
+                process.Interrupt();
+                CliResult interrupted = await process.End();
+                Assert.Equal(130, interrupted.ExitCode);
+                Assert.Contains("the same command goes on", interrupted.Error, StringComparison.Ordinal);
+            }
+        }
+
+        Assert.Equal([At("m.gguf"), At("q.gguf.journal.part"), At("q.gguf.part"), At("whole.gguf")], Directory.GetFileSystemEntries(_folder).Order(StringComparer.Ordinal));
+        CliResult other = await Ok([.. command[..^3], "Q3_K_M", "--dry-run"]);
+        Assert.Contains("not written", other.Out, StringComparison.Ordinal);
+        CliResult rest = await Ok(command);
+        Assert.Contains("going on with what an earlier run left", rest.Error, StringComparison.Ordinal);
+        Assert.Equal([At("m.gguf"), At("q.gguf"), At("whole.gguf")], Directory.GetFileSystemEntries(_folder).Order(StringComparer.Ordinal));
+        Assert.True(File.ReadAllBytes(At("whole.gguf")).AsSpan().SequenceEqual(File.ReadAllBytes(At("q.gguf"))));
     }
 
     [Theory]
@@ -91,27 +114,14 @@ public sealed class QuantizeTests : IDisposable
         foreach ((string[] arguments, string part) in ((string[], string)[])[
             (["quality", model], "two models"), (["quality", model, model], "--text"), (["quality", model, model, "--text", At("none.txt")], "none.txt"),
             (["quality", model, model, "--save-logits", At("l"), "--text", "t"], "one model"), (["quality", model, model, "--text", "t", "--chunk", "3"], "--chunk"),
-            (["quality", model, "--reference-logits", At("none.bin")], "none.bin")])
+            (["quality", model, "--reference-logits", At("none.bin")], "none.bin"),
+            (["quality", model, model, "--tools-from", At("none.jsonl")], "none.jsonl"), (["quality", model, "--reference-logits", At("l"), "--tools"], "--tools"),
+            (["quality", model, "--adapter", At("none"), "--text", "t"], "t: no such file")])
         {
             CliResult result = await CliProcess.Run(arguments);
             Assert.InRange(result.ExitCode, 2, 3);
             Assert.Contains(part, result.Error, StringComparison.Ordinal);
         }
-    }
-
-    // A conversion that takes seconds on one thread, begun far enough that its file is there.
-    private async Task<CliProcess> Begin()
-    {
-        await Ok("synth", At("m.gguf"), "--like", "tiny", "--vocab", "60000", "--type", "BF16");
-        CliProcess process = CliProcess.Start("quantize", At("m.gguf"), At("q.gguf"), "--type", "Q2_K", "--threads", "1");
-        using var patience = new CancellationTokenSource(TimeSpan.FromMinutes(3));
-        while (!File.Exists(At("q.gguf.part")))
-        {
-            Assert.False(process.HasExited);
-            await Task.Delay(5, patience.Token);
-        }
-
-        return process;
     }
 
     private string At(string name) => Path.Combine(_folder, name);

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using Qian.Inference;
 using Qian.Inference.Measurement;
 using Qian.Inference.Model;
+using Qian.Inference.Runtime;
 using Qian.Server;
 
 namespace Qian.Cli.Serving;
@@ -25,7 +26,7 @@ internal static class ResumeMeasure
         {
             prefix = Tokens(engine, prefixTokens, 1);
             using (var context = new SeededContext(engine.Model))
-                engine.Prefixes.Keep(context.NewSequence(prefixTokens, 0, cancellation), prefix, isMinor: false);
+                engine.Prefixes.Keep(new PrefixRoot(null, ""), context.NewSequence(prefixTokens, 0, cancellation), prefix, isMinor: false);
             if (engine.Prefixes.Size.Count != 1)
                 throw new IOException("the state of the prefix does not fit into the memory for prefixes");
             progress?.Report("resume: writing the prefix");

@@ -7,8 +7,9 @@ namespace Qian.Inference.Formats;
 
 // Writes a GGUF file (version 3) as a stream: first every key (Add) and every tensor's name, type and sizes (Declare), then
 // the tensors' bytes in the declared order (Write, in pieces of any size), then Complete. Offsets follow from the sizes, so
-// memory holds the header and nothing else. Until Complete the file is called NAME.part; disposing before that deletes it.
-internal sealed class GgufWriter : IDisposable
+// memory holds the header and nothing else. Until Complete the file is called NAME.part; disposing before that deletes it, unless
+// it is kept for another run to go on with.
+internal sealed class GgufWriter : ITensorWriter, IDisposable
 {
     private readonly PartialFile _file;
     private readonly MemoryStream _keys = new();
@@ -21,12 +22,12 @@ internal sealed class GgufWriter : IDisposable
     private int _current = -1; // the tensor being written; -1 while declaring
     private long _left;        // its bytes still to come
 
-    public GgufWriter(string path, int alignment = 32)
+    public GgufWriter(string path, int alignment = 32, bool isKept = false)
     {
         if (alignment < 1 || !int.IsPow2(alignment))
             throw new ArgumentException($"alignment {alignment} is not a power of two", nameof(alignment));
         _alignment = alignment;
-        _file = new PartialFile(path);
+        _file = new PartialFile(path, isKept);
         if (alignment != 32)
             Add("general.alignment", (uint)alignment);
     }
@@ -119,12 +120,20 @@ internal sealed class GgufWriter : IDisposable
         _file.Write(bytes);
         _left -= bytes.Length;
         if (_left == 0)
-        {
-            long byteCount = _tensors[_current].ByteCount;
-            _file.WriteZeros(Aligned(byteCount) - byteCount);
-            Next();
-        }
+            EndTensor();
     }
+
+    public bool TryKeep(ReadOnlySpan<byte> digest)
+    {
+        if (_current < 0)
+            WriteHeader();
+        if (_current >= _tensors.Count || _left != _tensors[_current].ByteCount || !_file.TrySkip(_left, digest))
+            return false;
+        EndTensor();
+        return true;
+    }
+
+    public void Flush() => _file.Flush();
 
     public void Complete()
     {
@@ -147,6 +156,13 @@ internal sealed class GgufWriter : IDisposable
         foreach (MemoryStream part in (ReadOnlySpan<MemoryStream>)[head, _keys, _entries])
             _file.Write(part.GetBuffer().AsSpan(0, (int)part.Length));
         _file.WriteZeros(Aligned(_file.Length) - _file.Length);
+        Next();
+    }
+
+    private void EndTensor()
+    {
+        long byteCount = _tensors[_current].ByteCount;
+        _file.WriteZeros(Aligned(byteCount) - byteCount);
         Next();
     }
 

@@ -7,12 +7,13 @@ namespace Qian.Inference.Formats;
 
 // Writes tensors to one safetensors file, or to a folder as shards of a given size with their index. Like GgufWriter: Declare
 // all, then Write their bytes in the declared order, then Complete; until then every file is NAME.part, and disposing early
-// deletes them.
-internal sealed class SafetensorsWriter : IDisposable
+// deletes them, unless they are kept for another run to go on with.
+internal sealed class SafetensorsWriter : ITensorWriter, IDisposable
 {
     private readonly string? _folder; // null when writing one named file
     private readonly string _stem;
     private readonly long _mostShardBytes;
+    private readonly bool _isKept;
     private readonly Dictionary<string, string> _metadata = new(StringComparer.Ordinal) { ["format"] = "pt" };
     private readonly List<Entry> _entries = [];
     private readonly HashSet<string> _names = new(StringComparer.Ordinal);
@@ -20,20 +21,21 @@ internal sealed class SafetensorsWriter : IDisposable
     private int _current = -1;
     private long _left;
 
-    private SafetensorsWriter(string? folder, string stem, long mostShardBytes)
+    private SafetensorsWriter(string? folder, string stem, long mostShardBytes, bool isKept)
     {
+        _isKept = isKept;
         _folder = folder;
         _stem = stem;
         _mostShardBytes = mostShardBytes;
     }
 
-    public static SafetensorsWriter ToFile(string path) => new(null, path, long.MaxValue);
+    public static SafetensorsWriter ToFile(string path) => new(null, path, long.MaxValue, isKept: false);
 
     // NAME.safetensors if everything fits one shard, else NAME-00001-of-0000N.safetensors … and NAME.safetensors.index.json.
-    public static SafetensorsWriter ToFolder(string folder, long mostShardBytes, string name = "model")
+    public static SafetensorsWriter ToFolder(string folder, long mostShardBytes, string name = "model", bool isKept = false)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(mostShardBytes);
-        return new SafetensorsWriter(folder, name, mostShardBytes);
+        return new SafetensorsWriter(folder, name, mostShardBytes, isKept);
     }
 
     public void AddMetadata(string key, string value) => _metadata[key] = value;
@@ -76,6 +78,18 @@ internal sealed class SafetensorsWriter : IDisposable
             Next();
     }
 
+    public bool TryKeep(ReadOnlySpan<byte> digest)
+    {
+        if (_current < 0)
+            Next();
+        if (_current >= _entries.Count || _left != _entries[_current].ByteCount || !_files[^1].TrySkip(_left, digest))
+            return false;
+        Next();
+        return true;
+    }
+
+    public void Flush() => _files[^1].Flush();
+
     public void Complete()
     {
         if (_current < 0)
@@ -117,7 +131,7 @@ internal sealed class SafetensorsWriter : IDisposable
 
     private void OpenShard(int shard)
     {
-        var file = new PartialFile(_folder == null ? _stem : Path.Combine(_folder, ShardName(shard)));
+        var file = new PartialFile(_folder == null ? _stem : Path.Combine(_folder, ShardName(shard)), _isKept);
         _files.Add(file);
         var header = new ArrayBufferWriter<byte>();
         using (var json = new Utf8JsonWriter(header))

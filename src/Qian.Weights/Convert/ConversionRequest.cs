@@ -43,10 +43,10 @@ internal sealed record ConversionRequest
 // `ValuesDone` of `ValuesTotal` weights are written.
 internal readonly record struct ConversionProgress(long ValuesDone, long ValuesTotal, string Tensor);
 
-internal sealed record ConversionResult(string Path, ModelConfig Config, long FileBytes, long TensorBytes, long ValueCount, TimeSpan Elapsed)
+internal sealed record ConversionResult(string Path, ModelConfig Config, long FileBytes, long TensorBytes, long ValueCount, long KeptValueCount, TimeSpan Elapsed)
 {
     public double BitsPerWeight => 8.0 * TensorBytes / ValueCount;
 
-    // What the input would take as BF16, per second: the usual measure of a quantizer.
-    public double InputBytesPerSecond => 2.0 * ValueCount / Elapsed.TotalSeconds;
+    // What the input would take as BF16, per second: the usual measure of a quantizer. What an earlier run did is not counted.
+    public double InputBytesPerSecond => 2.0 * (ValueCount - KeptValueCount) / Elapsed.TotalSeconds;
 }

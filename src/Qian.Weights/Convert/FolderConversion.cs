@@ -20,27 +20,18 @@ internal static class FolderConversion
         "generation_config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
     ];
 
-    public static void Write(Checkpoint checkpoint, ConversionRequest request, IReadOnlyList<PlannedTensor> tensors, Action<EncodedRows> written, CancellationToken cancellation)
+    public static void Write(Checkpoint checkpoint, ConversionRequest request, IReadOnlyList<PlannedTensor> tensors, ConversionJournal journal, Action<EncodedRows, bool> written, CancellationToken cancellation)
     {
         ModelConfig config = ConversionPlan.Config(checkpoint, request);
         Dictionary<string, byte[]> texts = Texts(checkpoint, config, request.Mix.Default);
         string folder = request.OutputPath;
-        bool created = !Directory.Exists(folder);
-        Directory.CreateDirectory(folder);
         var files = new List<PartialFile>();
-        bool whole = false;
         try
         {
-            using (SafetensorsWriter writer = SafetensorsWriter.ToFolder(folder, MostShardBytes))
+            using (SafetensorsWriter writer = SafetensorsWriter.ToFolder(folder, MostShardBytes, isKept: true))
             {
                 List<Chunk> chunks = Declare(writer, checkpoint, config, request, tensors);
-                new ChunkPipeline(chunks, request.ThreadCount).Run(
-                    (chunk, bytes) =>
-                    {
-                        writer.Write(bytes.Span);
-                        written((EncodedRows)chunk);
-                    },
-                    cancellation);
+                JournaledTensors.Write(writer, chunks, journal, request.ThreadCount, written, cancellation);
                 foreach ((string name, byte[] text) in texts)
                 {
                     files.Add(new PartialFile(Path.Combine(folder, name)));
@@ -52,13 +43,10 @@ internal static class FolderConversion
             }
 
             files.ForEach(file => file.Commit());
-            whole = true;
         }
         finally
         {
             files.ForEach(file => file.Dispose());
-            if (!whole && created && !Directory.EnumerateFileSystemEntries(folder).Any())
-                Directory.Delete(folder);
         }
     }
 

@@ -11,7 +11,7 @@ internal static class GgufConversion
     private const string FileTypeKey = "general.file_type";
     private const string QuantizationKey = "general.quantization_version";
 
-    public static void Write(Checkpoint checkpoint, ConversionRequest request, IReadOnlyList<PlannedTensor> tensors, Action<EncodedRows> written, CancellationToken cancellation)
+    public static void Write(Checkpoint checkpoint, ConversionRequest request, IReadOnlyList<PlannedTensor> tensors, ConversionJournal journal, Action<EncodedRows, bool> written, CancellationToken cancellation)
     {
         ModelConfig config = ConversionPlan.Config(checkpoint, request);
         ValueHeadMove move = ValueHeadMove.ToGguf(checkpoint.Config);
@@ -25,7 +25,7 @@ internal static class GgufConversion
             }
         }
 
-        using var writer = new GgufWriter(request.OutputPath);
+        using var writer = new GgufWriter(request.OutputPath, isKept: true);
         if (checkpoint is GgufCheckpoint gguf)
             CopyKeys(writer, gguf, config, request.Mix.FileType);
         else
@@ -34,13 +34,7 @@ internal static class GgufConversion
             WriteImportance(writer, matrix);
         foreach (PlannedTensor tensor in tensors)
             writer.Declare(tensor.Name, tensor.Type, tensor.GgufSizes);
-        new ChunkPipeline(chunks, request.ThreadCount).Run(
-            (chunk, bytes) =>
-            {
-                writer.Write(bytes.Span);
-                written((EncodedRows)chunk);
-            },
-            cancellation);
+        JournaledTensors.Write(writer, chunks, journal, request.ThreadCount, written, cancellation);
         writer.Complete();
     }
 

@@ -7,8 +7,8 @@ namespace Qian.Weights;
 
 // One conversion: any model that loads, to a GGUF file of any type that can be written, or to a Hugging Face folder. Prepare opens,
 // plans and refuses; Write streams: rows are encoded on all threads and written in order, so memory holds a few pieces of about a
-// million values, whatever the model's size. What exists under the final name is whole; an interrupted run leaves nothing (a killed
-// one a .part file, which the next run overwrites) and starts again from the beginning.
+// million values, whatever the model's size. What exists under the final name is whole; an interrupted or killed run leaves .part
+// files with a journal, and the next one with the same input and options goes on behind the last whole tensor.
 internal sealed class ModelConversion : IDisposable
 {
     // Vocabulary, merges, template and tensor list of a published file take about 10 MB.
@@ -57,27 +57,94 @@ internal sealed class ModelConversion : IDisposable
         }
     }
 
-    public ConversionResult Write(IProgress<ConversionProgress>? progress, CancellationToken cancellation)
+    // Where Write ended early: what it left, and how to go on; null when it left nothing.
+    public string? Unfinished { get; private set; }
+
+    private string JournalPath => _request.ToFolder ? Path.Combine(_request.OutputPath, "model.journal.part") : _request.OutputPath + ".journal.part";
+
+    // Tensors of the output: of an expert's gate and up a folder makes one.
+    private int OutputTensorCount => Tensors.Count(tensor => !_request.ToFolder || tensor.Role != TensorRole.ExpertUp);
+
+    // `note` hears what an earlier run left and what becomes of it.
+    public ConversionResult Write(IProgress<ConversionProgress>? progress, CancellationToken cancellation, Action<string>? note = null)
     {
-        DiskRoom.Require(_request.OutputPath, TensorBytes + MostHeaderBytes, "use another disk or a smaller --type");
         var clock = Stopwatch.StartNew();
-        long valuesDone = 0;
-        Action<EncodedRows> written = rows =>
+        Unfinished = null;
+        DiskRoom.Require(_request.OutputPath, Math.Max(0, TensorBytes - Parts().Sum(path => new FileInfo(path).Length)) + MostHeaderBytes, "use another disk or a smaller --type");
+        bool isNewFolder = _request.ToFolder && !Directory.Exists(_request.OutputPath);
+        if (isNewFolder)
+            Directory.CreateDirectory(_request.OutputPath);
+        using var journal = new ConversionJournal(JournalPath, ConversionIdentity.OfInput(_checkpoint), ConversionIdentity.OfOptions(_request, Tensors));
+        long keptCount;
+        try
         {
+            keptCount = Write(journal, progress, cancellation, note);
+        }
+        catch (Exception error)
+        {
+            if (error is OperationCanceledException or IOException && journal.Entries.Count > 0)
+                Unfinished = $"{journal.Entries.Count} of {OutputTensorCount} tensors are kept in {Parts().First()}: the same command goes on behind them; to drop them, delete it and {journal.FilePath}";
+            else
+                CleanUp(journal, isNewFolder);
+            throw;
+        }
+
+        journal.Delete();
+        long fileBytes = _request.ToFolder
+            ? new DirectoryInfo(_request.OutputPath).EnumerateFiles().Sum(file => file.Length)
+            : new FileInfo(_request.OutputPath).Length;
+        return new ConversionResult(_request.OutputPath, Config, fileBytes, TensorBytes, ValueCount, keptCount, clock.Elapsed);
+    }
+
+    public void Dispose() => _checkpoint.Dispose();
+
+    // Returns how many values an earlier run had written.
+    private long Write(ConversionJournal journal, IProgress<ConversionProgress>? progress, CancellationToken cancellation, Action<string>? note)
+    {
+        if (journal.Refusal is { } refusal)
+            note?.Invoke($"what an earlier run left of {_request.OutputPath} is of no use ({refusal}): starting anew");
+        if (journal.Entries.Count == 0)
+            DeleteParts();
+        bool hadEntries = journal.Entries.Count > 0, isFirst = true;
+        long valuesDone = 0, keptCount = 0;
+        Action<EncodedRows, bool> written = (rows, isKept) =>
+        {
+            if (!isKept && isFirst && hadEntries)
+            {
+                note?.Invoke(journal.Entries.Count > 0
+                    ? $"going on with what an earlier run left: {journal.Entries.Count} of {OutputTensorCount} tensors, checked"
+                    : $"what an earlier run left of {_request.OutputPath} is not as it was written: starting anew");
+            }
+
+            isFirst &= isKept;
+            keptCount += isKept ? rows.ValueCount : 0;
             valuesDone += rows.ValueCount;
             progress?.Report(new ConversionProgress(valuesDone, ValueCount, rows.TensorName));
         };
         if (_request.ToFolder)
-            FolderConversion.Write(_checkpoint, _request, Tensors, written, cancellation);
+            FolderConversion.Write(_checkpoint, _request, Tensors, journal, written, cancellation);
         else
-            GgufConversion.Write(_checkpoint, _request, Tensors, written, cancellation);
-        long fileBytes = _request.ToFolder
-            ? new DirectoryInfo(_request.OutputPath).EnumerateFiles().Sum(file => file.Length)
-            : new FileInfo(_request.OutputPath).Length;
-        return new ConversionResult(_request.OutputPath, Config, fileBytes, TensorBytes, ValueCount, clock.Elapsed);
+            GgufConversion.Write(_checkpoint, _request, Tensors, journal, written, cancellation);
+        return keptCount;
     }
 
-    public void Dispose() => _checkpoint.Dispose();
+    private string[] Parts() => _request.ToFolder
+        ? Directory.Exists(_request.OutputPath) ? Directory.GetFiles(_request.OutputPath, "model*.safetensors.part") : []
+        : File.Exists(_request.OutputPath + ".part") ? [_request.OutputPath + ".part"] : [];
+
+    private void DeleteParts()
+    {
+        foreach (string path in Parts())
+            File.Delete(path);
+    }
+
+    private void CleanUp(ConversionJournal journal, bool isNewFolder)
+    {
+        DeleteParts();
+        journal.Delete();
+        if (isNewFolder && !Directory.EnumerateFileSystemEntries(_request.OutputPath).Any())
+            Directory.Delete(_request.OutputPath);
+    }
 
     private static void RefuseExisting(ConversionRequest request)
     {

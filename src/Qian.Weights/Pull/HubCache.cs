@@ -167,8 +167,9 @@ internal sealed class HubCache(string root, bool canLink = true)
         if (repo is null)
             throw new BadRequestException($"{name}: no such file or folder, and no model of that name in the cache ({Root}). Fetch it with: qian pull {name}");
         string[] commits = [.. Commits(repo)];
-        string revision = name.Revision ?? DefaultRevision;
-        if (Refs(repo).TryGetValue(revision, out string? commit) && commits.Contains(commit))
+        Dictionary<string, string> refs = Refs(repo);
+        string revision = name.Revision ?? (!refs.ContainsKey(DefaultRevision) && refs.ContainsKey(ModelScopeHub.DefaultRevision) ? ModelScopeHub.DefaultRevision : DefaultRevision);
+        if (refs.TryGetValue(revision, out string? commit) && commits.Contains(commit))
             return (repo, commit);
         if (commits.Contains(revision))
             return (repo, revision);
@@ -176,6 +177,6 @@ internal sealed class HubCache(string root, bool canLink = true)
             return (repo, commits[0]);
         throw new BadRequestException(commits.Length == 0
             ? $"{name} was begun and not finished. Continue with: qian pull {name}"
-            : $"{name}: the revision {revision} is not in the cache; there are {string.Join(", ", Refs(repo).Keys.Concat(commits))}. Name one as {repo}@REVISION, or fetch it with: qian pull {name}");
+            : $"{name}: the revision {revision} is not in the cache; there are {string.Join(", ", refs.Keys.Concat(commits))}. Name one as {repo}@REVISION, or fetch it with: qian pull {name}");
     }
 }

@@ -10,11 +10,12 @@ namespace Qian.Weights;
 // The hub's HTTP interface: the listing of a revision, a file's size and digest, a file's bytes from an offset. Redirects are
 // followed by hand, because the token must stay with the endpoint's host, and because the content host's signed link is kept for
 // the next piece until it expires. Every answer is checked against what was asked; what another attempt may cure becomes a
-// PassingFaultException. Does not know about disks or retries of its own, except for the listing.
+// PassingFaultException. Does not know about disks or retries of its own, except for the listing. What is particular to ModelScope
+// stands in ModelScopeHub.
 internal sealed class HubClient : IDisposable
 {
     private const int MostRedirects = 8;
-    private const int MostFiles = 20_000;
+    public const int MostFiles = 20_000;
     private const int LargestListingBytes = 32 << 20;
     private const long LargestFileBytes = 1L << 42;
 
@@ -42,14 +43,17 @@ internal sealed class HubClient : IDisposable
 
     public async Task<HubListing> ListAsync(string repo, string revision, CancellationToken cancellation)
     {
-        var address = new Uri($"{Root}/api/models/{HubPath.Escaped(repo)}/revision/{Uri.EscapeDataString(revision)}?blobs=true");
+        bool isModelScope = _settings.Kind == HubKind.ModelScope;
+        Uri address = isModelScope
+            ? ModelScopeHub.ListingAddress(Root, repo, revision)
+            : new Uri($"{Root}/api/models/{HubPath.Escaped(repo)}/revision/{Uri.EscapeDataString(revision)}?blobs=true");
         byte[] body = await RetryAsync(async () =>
         {
             using HttpResponseMessage response = await FollowAsync(HttpMethod.Get, address, null, $"the listing of {repo}", stopAtLink: false, cancellation);
             CheckStatus(response, $"{repo} at {HubPath.Shown(revision)}");
             return await ReadAllAsync(response, cancellation);
         }, cancellation);
-        return ParseListing(repo, body);
+        return isModelScope ? ModelScopeHub.ParseListing(repo, revision, body) : ParseListing(repo, body);
     }
 
     // Size and digest from the headers of the file's own address, where the listing had none.
@@ -114,7 +118,9 @@ internal sealed class HubClient : IDisposable
 
     private string Root => _settings.Endpoint.AbsoluteUri.TrimEnd('/');
 
-    private Uri Address(HubListing listing, HubFile file) => new($"{Root}/{HubPath.Escaped(listing.Repo)}/resolve/{listing.Commit}/{HubPath.Escaped(file.Path)}");
+    private Uri Address(HubListing listing, HubFile file) => _settings.Kind == HubKind.ModelScope
+        ? ModelScopeHub.FileAddress(Root, listing, file)
+        : new($"{Root}/{HubPath.Escaped(listing.Repo)}/resolve/{listing.Commit}/{HubPath.Escaped(file.Path)}");
 
     private async Task<T> RetryAsync<T>(Func<Task<T>> attempt, CancellationToken cancellation)
     {
@@ -159,7 +165,12 @@ internal sealed class HubClient : IDisposable
         request.Headers.Range = range;
         bool isHub = Uri.Compare(address, _settings.Endpoint, UriComponents.SchemeAndServer, UriFormat.Unescaped, StringComparison.OrdinalIgnoreCase) == 0;
         if (isHub && _settings.Token is { } token)
+        {
             request.Headers.Authorization = new AuthenticationHeaderValue("Bearer", token);
+            if (_settings.Kind == HubKind.ModelScope)
+                request.Headers.TryAddWithoutValidation("Cookie", "m_session_id=" + token); // how its own library signs in
+        }
+
         using var stall = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         stall.CancelAfter(_settings.StallTime);
         try
@@ -230,21 +241,21 @@ internal sealed class HubClient : IDisposable
             throw new PassingFaultException($"{what}: the content host {source.Host} answers {status}");
         if (status is 401 or 403 && code is not "RepoNotFound")
         {
-            string page = $"{Root}/{HubPath.Shown(what.Split(' ')[0])}";
+            string page = $"{Root}/{(_settings.Kind == HubKind.ModelScope ? "models/" : "")}{HubPath.Shown(what.Split(' ')[0])}";
             throw new UnauthorizedAccessException(_settings.Token is null
-                ? $"{what}: the hub answers {status}: the model is gated, private, or does not exist. Accept its licence on its page ({page}) and set HF_TOKEN to a token of your account.{said}"
-                : $"{what}: the hub answers {status}: the account of HF_TOKEN has no access. Accept the model's licence on its page ({page}), or check the token.{said}");
+                ? $"{what}: the hub answers {status}: the model is gated, private, or does not exist. Accept its licence on its page ({page}) and set {_settings.TokenVariable} to a token of your account.{said}"
+                : $"{what}: the hub answers {status}: the account of {_settings.TokenVariable} has no access. Accept the model's licence on its page ({page}), or check the token.{said}");
         }
 
         if (code is "RepoNotFound")
-            throw new BadRequestException($"{what}: there is no such model on {source.Host}, or it is private: check the spelling, or set HF_TOKEN.{said}");
+            throw new BadRequestException($"{what}: there is no such model on {source.Host}, or it is private: check the spelling, or set {_settings.TokenVariable}.{said}");
         if (status == 404)
             throw new BadRequestException($"{what}: {(code is "RevisionNotFound" ? "there is no such revision" : "not found")} on {source.Host}.{said}");
         throw new IOException($"{what}: {source.Host} answers {status}.{said}");
     }
 
     // True for a part, false for everything; other lengths than the listing's are refused before a byte is written.
-    private static bool CheckRange(HttpResponseMessage response, HubFile file, long start, long end)
+    private bool CheckRange(HttpResponseMessage response, HubFile file, long start, long end)
     {
         long size = file.SizeBytes!.Value;
         HttpContentHeaders headers = response.Content.Headers;
@@ -260,13 +271,16 @@ internal sealed class HubClient : IDisposable
             return true;
         }
 
+        // ModelScope answers some ranges with 200; what it sends is the part all the same, and the digest has the last word.
+        if (_settings.Kind == HubKind.ModelScope && headers.ContentLength == end - start && (headers.ContentRange is not { } part || part.From == start) && end - start != size)
+            return true;
         if (headers.ContentLength is { } length && length != size)
             throw WrongSize(file, length);
         return false;
     }
 
-    private static IOException WrongSize(HubFile file, long found) =>
-        new(string.Create(CultureInfo.InvariantCulture, $"{file.Path}: the hub lists {file.SizeBytes} bytes, the server has {found}. Nothing of it is used; try again later, or another HF_ENDPOINT."));
+    private IOException WrongSize(HubFile file, long found) =>
+        new(string.Create(CultureInfo.InvariantCulture, $"{file.Path}: the hub lists {file.SizeBytes} bytes, the server has {found}. Nothing of it is used; try again later, or another {_settings.EndpointVariable}."));
 
     private static HubListing ParseListing(string repo, byte[] body)
     {
@@ -285,10 +299,7 @@ internal sealed class HubClient : IDisposable
             foreach (JsonElement sibling in siblings.EnumerateArray())
             {
                 string path = sibling.GetProperty("rfilename").GetString() ?? "";
-                if (HubPath.Fault(path) is { } fault)
-                    throw new IOException($"{repo}: the hub lists the file name '{HubPath.Shown(path)}', which is refused: {fault}. Nothing was fetched.");
-                if (!seen.Add(path))
-                    throw new IOException($"{repo}: the hub lists {path} twice.");
+                CheckPath(repo, path, seen);
                 files.Add(ParseFile(path, sibling));
             }
 
@@ -313,8 +324,22 @@ internal sealed class HubClient : IDisposable
         }
 
         long? size = sizes.TryGetProperty("size", out JsonElement number) && number.ValueKind == JsonValueKind.Number ? number.GetInt64() : null;
+        CheckSize(path, size);
+        return new HubFile(path, size, IsDigest(digest) ? digest : null);
+    }
+
+    // Of a listing: names become paths of this machine.
+    public static void CheckPath(string repo, string path, HashSet<string> seen)
+    {
+        if (HubPath.Fault(path) is { } fault)
+            throw new IOException($"{repo}: the hub lists the file name '{HubPath.Shown(path)}', which is refused: {fault}. Nothing was fetched.");
+        if (!seen.Add(path))
+            throw new IOException($"{repo}: the hub lists {path} twice.");
+    }
+
+    public static void CheckSize(string path, long? size)
+    {
         if (size is < 0 or > LargestFileBytes)
             throw new IOException(string.Create(CultureInfo.InvariantCulture, $"{path}: the hub lists a size of {size} bytes."));
-        return new HubFile(path, size, IsDigest(digest) ? digest : null);
     }
 }

@@ -11,4 +11,8 @@ internal sealed record HubFile(string Path, long? SizeBytes, string? Digest)
 }
 
 // What a revision of a repository holds.
-internal sealed record HubListing(string Repo, string Commit, IReadOnlyList<HubFile> Files);
+internal sealed record HubListing(string Repo, string Commit, IReadOnlyList<HubFile> Files)
+{
+    // As it was asked for; hubs that know no commits are asked for files by it.
+    public string Revision { get; init; } = Commit;
+}

@@ -22,7 +22,7 @@ internal sealed class ModelPull(HubClient client, HubCache cache)
 
     public async Task<PullResult> RunAsync(PullName name, CancellationToken cancellation)
     {
-        string revision = name.Revision ?? HubCache.DefaultRevision;
+        string revision = name.Revision ?? client.Settings.DefaultRevision;
         HubListing listing = await client.ListAsync(name.Repo, revision, cancellation);
         if (name.Type is null)
             listing = await WithSizesAsync(listing, cancellation);

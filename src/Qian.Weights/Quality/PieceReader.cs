@@ -15,10 +15,10 @@ internal sealed class PieceReader : IDisposable
     private readonly NativeBuffer _logits;
     private readonly int[] _rows;
 
-    private PieceReader(Engine engine)
+    private PieceReader(Engine engine, Adapter? adapter)
     {
         _engine = engine;
-        _sequence = engine.Model.NewSequence();
+        _sequence = engine.Model.NewSequence(adapter?.Values);
         _batch = new ForwardBatch(engine.Model.Network.MaxRows);
         int rows = (int)Math.Clamp(MostLogitBytes / (sizeof(float) * (long)engine.Config.VocabularySize), 1, 64);
         _rows = new int[rows];
@@ -32,13 +32,13 @@ internal sealed class PieceReader : IDisposable
     // Rows that one call of Logits may ask for.
     public int MostRows => _rows.Length;
 
-    public static PieceReader Load(string path, EngineOptions options, int pieceTokens, CancellationToken cancellation)
+    public static PieceReader Load(string path, EngineOptions options, int pieceTokens, CancellationToken cancellation, string? adapterPath = null)
     {
         int rows = (pieceTokens + Network.BlockTokens - 1) / Network.BlockTokens * Network.BlockTokens;
         Engine engine = Engine.Load(path, options with { ContextLength = rows, MaxBatchRows = rows }, null, cancellation);
         try
         {
-            return new PieceReader(engine);
+            return new PieceReader(engine, adapterPath is null ? null : engine.LoadAdapter(adapterPath));
         }
         catch
         {

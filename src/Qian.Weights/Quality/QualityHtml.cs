@@ -10,21 +10,32 @@ internal static class QualityHtml
 {
     private const int ChartWidth = 640, ChartHeight = 200, BinCount = 40;
 
-    public static string Write(QualityReport report)
+    // `report`: of a text; `tools`: of tool prompts; at least one of them.
+    public static string Write(QualityRequest request, QualityReport? report, ToolReport? tools)
     {
+        string candidate = Name(request.CandidatePath!), reference = Name(report?.ReferenceName ?? request.ReferencePath!);
         var html = new StringBuilder();
-        html.Append("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>").Append(Text($"{Name(report.CandidateName)} against {Name(report.ReferenceName)}")).Append("</title>\n<style>\n")
+        html.Append("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>").Append(Text($"{candidate} against {reference}")).Append("</title>\n<style>\n")
             .Append("body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1c1c1c;background:#fff}\n")
             .Append("table{border-collapse:collapse;margin:1rem 0}td,th{padding:.25rem .8rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}\n")
-            .Append("td.n{text-align:right;font-variant-numeric:tabular-nums}.c{color:#777}mark{background:#ffe08a}pre{white-space:pre-wrap;margin:0;font-size:13px}\n")
+            .Append("td.n{text-align:right;font-variant-numeric:tabular-nums}.c{color:#777}mark{background:#ffe08a}pre{white-space:pre-wrap;overflow-wrap:anywhere;margin:0;font-size:13px}svg{max-width:100%}\n")
             .Append("</style></head><body>\n");
-        html.Append("<h1>").Append(Text(Name(report.CandidateName))).Append("</h1>\n<p>against ").Append(Text(Name(report.ReferenceName)))
-            .Append(CultureInfo.InvariantCulture, $": {report.ScoredCount} tokens in {report.PieceCount} pieces of {report.PieceTokens}, the second half of each scored; candidate's keys and values in {Text(report.KvType)}; exact arithmetic: {report.Exact}.</p>\n<table>\n");
-        foreach ((string name, string value, string range) in QualityTable.Rows(report))
-            html.Append("<tr><td>").Append(Text(name)).Append("</td><td class=\"n\">").Append(Text(value)).Append("</td><td class=\"c\">").Append(Text(range)).Append("</td></tr>\n");
-        html.Append("</table>\n<h2>Divergence per token</h2>\n<p class=\"c\">nats, logarithmic; tokens below 1e-7 stand in the first bar</p>\n");
+        html.Append("<h1>").Append(Text(candidate)).Append("</h1>\n<p>against ").Append(Text(reference))
+            .Append(CultureInfo.InvariantCulture, $"; candidate's keys and values in {Text(request.KvType.ToString().ToLowerInvariant())}{(request.AdapterPath is { } adapter ? $", with the adapter {Text(Name(adapter))}" : "")}.</p>\n");
+        if (report is not null)
+            AppendText(html, report);
+        if (tools is not null)
+            AppendTools(html, tools);
+        return html.Append("<p class=\"c\">First line the reference, second the candidate. Intervals are 95 %.</p>\n</body></html>\n").ToString();
+    }
+
+    private static void AppendText(StringBuilder html, QualityReport report)
+    {
+        html.Append(CultureInfo.InvariantCulture, $"<h2>On a text</h2>\n<p class=\"c\">{report.ScoredCount} tokens in {report.PieceCount} pieces of {report.PieceTokens}, the second half of each scored; exact arithmetic: {report.Exact}</p>\n");
+        AppendRows(html, QualityTable.Rows(report));
+        html.Append("<h2>Divergence per token</h2>\n<p class=\"c\">nats, logarithmic; tokens below 1e-7 stand in the first bar; heights are square roots of counts</p>\n");
         AppendHistogram(html, [.. report.Scores.Select(score => Math.Log10(Math.Max(1e-7, score.Divergence)))], -7, 2, value => $"1e{value:0}", 9);
-        html.Append("<h2>Probability of the token that came</h2>\n<p class=\"c\">candidate minus reference; a square-root scale of counts</p>\n");
+        html.Append("<h2>Probability of the token that came</h2>\n<p class=\"c\">candidate minus reference; heights are square roots of counts</p>\n");
         AppendHistogram(html, [.. report.Scores.Select(score => score.ProbabilityDifference)], -1, 1, value => value.ToString("0.0", CultureInfo.InvariantCulture), 4);
         html.Append("<h2>Where they differ most</h2>\n<table><tr><th>divergence</th><th>text, and the token that came</th><th>its probability</th><th>favourites</th></tr>\n");
         foreach (WorstToken worst in report.Worst)
@@ -34,7 +45,31 @@ internal static class QualityHtml
                 .Append(CultureInfo.InvariantCulture, $"<td><pre>{Text(worst.ReferenceTop)} {worst.ReferenceTopProbability:0.000}\n{Text(worst.CandidateTop)} {worst.CandidateTopProbability:0.000}</pre></td></tr>\n");
         }
 
-        return html.Append("</table>\n<p class=\"c\">First line the reference, second the candidate. Intervals are 95 %.</p>\n</body></html>\n").ToString();
+        html.Append("</table>\n");
+    }
+
+    private static void AppendTools(StringBuilder html, ToolReport tools)
+    {
+        html.Append(CultureInfo.InvariantCulture, $"<h2>With tools</h2>\n<p class=\"c\">{tools.PromptCount} prompts, greedy, without thinking or grammar; p: chance of so uneven a split if neither were better</p>\n");
+        AppendRows(html, tools.Rows());
+        if (tools.Differences.Count == 0)
+            return;
+        html.Append("<table><tr><th>prompt</th><th>asked</th><th>replies</th></tr>\n");
+        foreach (ToolDifference difference in tools.Differences)
+        {
+            html.Append(CultureInfo.InvariantCulture, $"<tr><td class=\"n\">{difference.Number}</td><td><pre>{Text(difference.Asked)}</pre></td>")
+                .Append("<td><pre>").Append(Text(difference.Reference)).Append("</pre><hr><pre>").Append(Text(difference.Candidate)).Append("</pre></td></tr>\n");
+        }
+
+        html.Append("</table>\n");
+    }
+
+    private static void AppendRows(StringBuilder html, IEnumerable<(string Name, string Value, string Range)> rows)
+    {
+        html.Append("<table>\n");
+        foreach ((string name, string value, string range) in rows)
+            html.Append("<tr><td>").Append(Text(name)).Append("</td><td class=\"n\">").Append(Text(value)).Append("</td><td class=\"c\">").Append(Text(range)).Append("</td></tr>\n");
+        html.Append("</table>\n");
     }
 
     // Values outside the range stand in its end bars; heights are square roots, so that few tokens can be seen beside many.

@@ -27,6 +27,12 @@ internal sealed record QualityRequest
     // Of the candidate; the reference keeps f16, or f32 where it is exact.
     public KvType KvType { get; init; } = KvType.F16;
 
+    // LoRA adapter that the candidate runs with.
+    public string? AdapterPath { get; init; }
+
+    // Tool prompts; null for the shipped ones.
+    public string? ToolPromptsPath { get; init; }
+
     // Float32 arithmetic in both, so that only the weights differ; or in the reference alone.
     public bool Exact { get; init; }
 

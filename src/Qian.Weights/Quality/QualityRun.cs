@@ -13,7 +13,7 @@ internal static class QualityRun
         using LogitsFile.Reader? saved = request.ReferenceLogitsPath is { } path ? new LogitsFile.Reader(path) : null;
         int pieceTokens = saved?.Text.PieceTokens ?? request.PieceTokens;
         using PieceReader? reference = saved is null ? PieceReader.Load(request.ReferencePath!, request.ReferenceOptions, pieceTokens, cancellation) : null;
-        using PieceReader candidate = PieceReader.Load(request.CandidatePath!, request.CandidateOptions, pieceTokens, cancellation);
+        using PieceReader candidate = PieceReader.Load(request.CandidatePath!, request.CandidateOptions, pieceTokens, cancellation, request.AdapterPath);
         TextPieces text = Text(request, saved, reference, candidate);
         CheckVocabulary(saved?.VocabularySize ?? reference!.VocabularySize, candidate.VocabularySize);
 

@@ -114,6 +114,17 @@ public sealed class PlanTests : IDisposable
         Assert.InRange(prefill, 0.95 * 200e9 * 512 / cost.PrefillMacs(512), 200e9 * 512 / cost.PrefillMacs(512));
     }
 
+    // The run of SPEED.md of 2026-11-22: its ceilings in, its rates out (decode at depth 0, prefill of 128 tokens).
+    [Fact]
+    public void ThePlanOfThe27BAgreesWithWhatWasMeasured()
+    {
+        using var shape = new ShapeCheckpoint(SynthShape.Find("qwen3.6-27b").ToConfig(null, false, 248320), QuantMix.Find("Q4_K_M"));
+        ModelPlan plan = ModelPlan.Of(shape, new PlanRequest { ContextLength = 4096 });
+        Machine machine = Of(20L << 30) with { ReadGigabytesPerSecond = 43.7, ReadShare = Machine.MeasuredReadShare, ProductGmacsPerSecond = 958, ProductShare = Machine.ProductShareOf("vpdpbusd, 512 bits") };
+        Assert.InRange(plan.DecodeRate(machine, 0), 2.31 * 0.85, 2.31 * 1.15);
+        Assert.InRange(plan.PrefillRate(machine, 128)!.Value, 21.7 * 0.85, 21.7 * 1.15);
+    }
+
     [Fact]
     public void PresetsAreSoundAndNameTheirSources()
     {

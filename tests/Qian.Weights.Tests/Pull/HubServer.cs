@@ -45,7 +45,7 @@ internal sealed record HubReply(int Status, byte[] Body)
 
 // A hub on 127.0.0.1 as the published interface describes it: the listing with blob ids and large-file digests, `resolve`
 // with its headers and the redirect to a signed link, and a second port as content host, with ranges. Sockets, not HttpListener, so
-// that a body can end anywhere. `Fault` may answer any request instead.
+// that a body can end anywhere. `Fault` may answer any request instead. As ModelScope it gives that hub's listing and files.
 internal sealed class HubServer : IDisposable
 {
     public const string Repo = "Org/Model-GGUF";
@@ -69,6 +69,11 @@ internal sealed class HubServer : IDisposable
     public ConcurrentQueue<HubRequest> Requests { get; } = new();
 
     public Func<HubRequest, HubReply?>? Fault { get; set; }
+
+    public bool IsModelScope { get; set; }
+
+    // As ModelScope was seen to: a range, under the status of the whole.
+    public bool SaysOkToRanges { get; set; }
 
     public bool ListsBlobs { get; set; } = true;
 
@@ -103,7 +108,7 @@ internal sealed class HubServer : IDisposable
         byte[] all = Files.Single(file => request.Path == "/blobs/" + Digest(file.Key)).Value;
         if (!HasRanges || request.Range is not { } range)
             return new HubReply(200, all);
-        return new HubReply(206, all[(int)range.From..((int)range.To + 1)]) { Headers = { ["Content-Range"] = $"bytes {range.From}-{range.To}/{all.Length}" } };
+        return new HubReply(SaysOkToRanges ? 200 : 206, all[(int)range.From..((int)range.To + 1)]) { Headers = { ["Content-Range"] = $"bytes {range.From}-{range.To}/{all.Length}" } };
     }
 
     public void Dispose()
@@ -120,6 +125,8 @@ internal sealed class HubServer : IDisposable
             return fault;
         if (request.IsContentHost)
             return int.Parse(request.Query["?link=".Length..], CultureInfo.InvariantCulture) < OldestLink ? HubReply.Error(403) : Content(request);
+        if (IsModelScope)
+            return AnswerAsModelScope(request);
         if (request.Path.StartsWith("/api/models/", StringComparison.Ordinal))
             return Listing();
         string marker = $"/resolve/{Commit}/";
@@ -129,18 +136,53 @@ internal sealed class HubServer : IDisposable
         string path = Uri.UnescapeDataString(request.Path[(at + marker.Length)..]), digest = Digest(path);
         if (!IsLarge(path))
             return new HubReply(200, content) { Headers = { ["ETag"] = $"\"{digest}\"", ["X-Repo-Commit"] = Commit } };
-        int link = Interlocked.Increment(ref _linkCount);
         return new HubReply(302, [])
         {
             Headers =
             {
-                ["Location"] = $"http://127.0.0.1:{((IPEndPoint)_content.LocalEndpoint).Port}/blobs/{digest}?link={link}",
+                ["Location"] = NewLink(digest),
                 ["X-Repo-Commit"] = Commit,
                 ["X-Linked-Etag"] = $"\"{digest}\"",
                 ["X-Linked-Size"] = content.Length.ToString(CultureInfo.InvariantCulture),
             },
         };
     }
+
+    private string NewLink(string digest) => $"http://127.0.0.1:{((IPEndPoint)_content.LocalEndpoint).Port}/blobs/{digest}?link={Interlocked.Increment(ref _linkCount)}";
+
+    // GET /api/v1/models/ORG/NAME/repo/files?Revision=R&Recursive=True, and /repo?Revision=R&FilePath=P: small files at once, large
+    // ones by a redirect. Errors come in the same envelope as answers.
+    private HubReply AnswerAsModelScope(HubRequest request)
+    {
+        Dictionary<string, string> query = request.Query.TrimStart('?').Split('&', StringSplitOptions.RemoveEmptyEntries).Select(pair => pair.Split('=')).ToDictionary(pair => pair[0], pair => Uri.UnescapeDataString(pair[1]));
+        if (query.GetValueOrDefault("Revision") is not ("master" or "v1"))
+            return Envelope(404, 10010205001, "no such revision", []);
+        if (request.Path == $"/api/v1/models/{Repo}/repo/files" && query.GetValueOrDefault("Recursive") == "True")
+            return Envelope(200, 200, "success", Files);
+        if (request.Path != $"/api/v1/models/{Repo}/repo" || !Files.TryGetValue(query["FilePath"], out byte[]? content))
+            return Envelope(404, 10010205001, "record not found", []);
+        return IsLarge(query["FilePath"]) ? new HubReply(302, []) { Headers = { ["Location"] = NewLink(Digest(query["FilePath"])) } } : new HubReply(200, content);
+    }
+
+    private static HubReply Envelope(int status, long code, string message, Dictionary<string, byte[]> files) => new(status, JsonSerializer.SerializeToUtf8Bytes(new
+    {
+        Code = code,
+        Data = new
+        {
+            Files = files.Select(file => new
+            {
+                CommitMessage = "upload", CommittedDate = 1726842501, CommitterName = "somebody", InCheck = false, IsLFS = IsLarge(file.Key), Mode = "33188",
+                Name = Path.GetFileName(file.Key), Path = file.Key, Revision = new string('e', 40), Sha256 = Convert.ToHexStringLower(SHA256.HashData(file.Value)), Size = file.Value.Length, Type = "blob",
+            }).Append(new
+            {
+                CommitMessage = "upload", CommittedDate = 1726842501, CommitterName = "somebody", InCheck = false, IsLFS = false, Mode = "16384",
+                Name = "assets", Path = "assets", Revision = new string('e', 40), Sha256 = "", Size = 0, Type = "tree",
+            }),
+        },
+        Message = message,
+        RequestId = "8c2a8249-ce50-49f4-85ea-36debf918714",
+        Success = code == 200,
+    }));
 
     private HubReply Listing() => new(200, JsonSerializer.SerializeToUtf8Bytes(new
     {

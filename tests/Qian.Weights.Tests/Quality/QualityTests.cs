@@ -153,7 +153,7 @@ public sealed class QualityTests : IDisposable
         string reference = SynthModels.Write(_folder, "m.gguf"), candidate = _folder.File("<q2>.gguf");
         SynthModels.Convert(SynthModels.Request(reference, candidate, "Q2_K"));
         QualityReport report = QualityRun.Compare(Request(reference, candidate), null, default);
-        string html = QualityHtml.Write(report);
+        string html = QualityHtml.Write(Request(reference, candidate), report, null);
         Assert.Contains("&lt;q2&gt;.gguf", html, StringComparison.Ordinal);
         Assert.Contains("&lt;b&gt;", html, StringComparison.Ordinal);
         foreach (string word in (string[])["<b>", "<q2>", "http", "<script", "src=", "href=", "@import", "url("])
