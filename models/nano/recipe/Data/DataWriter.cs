@@ -16,9 +16,9 @@ internal static class DataWriter
     // Of the rendered text, with a vocabulary of 4,096 that is made for it: an estimate.
     public const int CharactersPerToken = 4;
 
-    public static DataSummary Write(string path, ulong seed, Split split, long? count, long? tokens)
+    public static DataSummary Write(string path, ulong seed, Split split, long? count, long? tokens, IReadOnlyDictionary<string, double>? shares = null)
     {
-        var mixture = new Mixture(seed, split);
+        var mixture = new Mixture(seed, split, shares);
         var families = new Dictionary<string, (long Samples, long Written)>();
         long sampleCount = 0;
         long characters = 0;

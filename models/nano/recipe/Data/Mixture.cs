@@ -1,23 +1,27 @@
 namespace Qian.Nano;
 
 // Which family the next sample comes from: the one furthest behind its share of what the assistant writes, for that is what is learnt.
-internal sealed class Mixture(ulong seed, Split split)
+// `shares`: others than the usual ones, by family.
+internal sealed class Mixture(ulong seed, Split split, IReadOnlyDictionary<string, double>? shares = null)
 {
-    private static readonly (string Family, double Share)[] s_shares = [("functions", 0.52), ("tools", 0.26), ("talk", 0.06), ("json", 0.09), ("recall", 0.07)];
+    private static readonly (string Family, double Share)[] s_usual = [("functions", 0.58), ("tools", 0.19), ("talk", 0.07), ("json", 0.08), ("recall", 0.08)];
 
-    private readonly long[] _written = new long[s_shares.Length];
+    private readonly (string Family, double Share)[] _shares = [.. s_usual.Select(usual => (usual.Family, shares?.GetValueOrDefault(usual.Family, usual.Share) ?? usual.Share))];
+    private readonly long[] _written = new long[s_usual.Length];
     private long _index;
+
+    public static IReadOnlyList<string> Families { get; } = [.. s_usual.Select(usual => usual.Family)];
 
     public Conversation Next()
     {
         int family = 0;
-        for (int i = 1; i < s_shares.Length; i++)
+        for (int i = 1; i < _shares.Length; i++)
         {
-            if (_written[i] / s_shares[i].Share < _written[family] / s_shares[family].Share)
+            if (_written[i] / _shares[i].Share < _written[family] / _shares[family].Share)
                 family = i;
         }
 
-        Conversation sample = Draw(s_shares[family].Family, _index++);
+        Conversation sample = Draw(_shares[family].Family, _index++);
         _written[family] += sample.WrittenLength;
         return sample;
     }

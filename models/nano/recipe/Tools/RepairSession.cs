@@ -15,7 +15,7 @@ internal sealed class RepairSession
     ];
 
     // A word that nobody knows before a name: what is to be opened is the name, whatever stands before it.
-    private static readonly string[] s_strange = ["Please {w} {f}.", "{w} {f} for me.", "Could you {w} {f}?", "{w} {m}, please.", "Please {w} {m} in {f}.", "We must {w} {f} today."];
+    private static readonly string[] s_strange = ["Please {w} {f}.", "{w} {f} for me.", "Could you {w} {f}?", "{w} {m}, please.", "Please {w} {m} in {f}.", "We must {w} {f} today.", "{f} has to be {w}.", "{w} {f}, it is {w}.", "I {w} that {f} is wrong."];
 
     private static readonly string[] s_classes = ["totals", "numbers", "calculator", "math tools", "shop", "report", "measure", "lists", "ledger", "store", "tools", "stats", "basket", "grades", "orders", "budget", "scores", "points", "invoice", "texts", "series", "counter", "table", "weather", "survey", "garden", "kitchen", "school"];
     private static readonly string[] s_extras = ["README.md", "notes.txt", "LICENSE", "todo.txt", "config.json"];
@@ -48,11 +48,11 @@ internal sealed class RepairSession
         while (true)
         {
             Language language = onlyLanguage ?? (dice.Chance(65) ? Language.CSharp : Language.Python);
-            Patient? patient = dice.Chance(55) ? LoopPatients.Draw(dice, split, language) : PlainPatients.Draw(dice, split, language);
+            Patient? patient = dice.Chance(45) ? LoopPatients.Draw(dice, split, language) : PlainPatients.Draw(dice, split, language);
             if (patient is null || !split.Admits("bug", $"{patient.Key}/{patient.Bug}") || patient.Cases(dice) is not { } cases)
                 continue;
-            string request = split == Split.Training && dice.Chance(12) ? dice.Pick(s_strange) : dice.Pick(s_requests);
-            string className = split == Split.Training && dice.Chance(30) ? Invented.Word(dice, split) : dice.Pick(s_classes) + (dice.Chance(40) ? " " + dice.Pick("page", "one", "two", "helper", "box", "unit", "code", "lib", "main", "set") : "");
+            string request = split == Split.Training && dice.Chance(20) ? dice.Pick(s_strange) : dice.Pick(s_requests);
+            string className = split == Split.Training && dice.Chance(50) ? Invented.Word(dice, split) : dice.Pick(s_classes) + (dice.Chance(40) ? " " + dice.Pick("page", "one", "two", "helper", "box", "unit", "code", "lib", "main", "set") : "");
             if (!split.Admits("request", request) || !split.Admits("name", className))
                 continue;
             string path = language == Language.CSharp ? Names.Pascal(className) + ".cs" : Names.Snake(className) + ".py";
