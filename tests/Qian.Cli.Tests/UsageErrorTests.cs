@@ -75,6 +75,6 @@ public sealed class UsageErrorTests(TinyModel model) : IClassFixture<TinyModel>
     {
         CliResult result = await CliProcess.RunWith(null, ("QIAN_ISA", "bogus"), [.. arguments.Select(argument => argument == "MODEL" ? model.Path : argument)]);
         Assert.Equal(2, result.ExitCode);
-        Assert.Contains("QIAN_ISA=bogus: expected scalar, avx2, avx512 or vnni.", result.Error, StringComparison.Ordinal);
+        Assert.Contains("QIAN_ISA=bogus: expected scalar, arm64, avx2, avxvnni, avx512 or vnni.", result.Error, StringComparison.Ordinal);
     }
 }
