@@ -19,7 +19,7 @@ public sealed class LongSessionTests
         using var bench = new Bench();
         bench.Put("Totals.cs", "public static class Totals\n{\n    public static int SumAll(int[] numbers)\n    {\n        int total = 1;\n        for (int i = 0; i < numbers.Length; i++)\n        {\n            total += numbers[i];\n        }\n        return total;\n    }\n}\n");
         bench.Put("tests.txt", "SumAll([1, 2]) == 3\n");
-        bench.Put("Makefile", "test:\n\t@echo 'FAIL SumAll([1, 2]): expected 3, got 4'\n\t@echo '1 of 1 tests failed'\n");
+        bench.Put("makefile", "test:\n\t@echo 'FAIL SumAll([1, 2]): expected 3, got 4'\n\t@echo '1 of 1 tests failed'\n");
         var options = new ChatOptions { Temperature = 0, MaxOutputTokens = 1000, AdditionalProperties = new AdditionalPropertiesDictionary { ["enable_thinking"] = think } };
         var agent = new CodingAgent(client, bench.Tools, options, mostSteps: StepCount);
         var steps = new List<StepEnded>();

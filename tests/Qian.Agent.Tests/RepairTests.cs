@@ -5,13 +5,12 @@ using Qian.Nano;
 namespace Qian.Agent.Tests;
 
 // The embedded model as a coding agent for real: it looks at a project, runs its tests, finds the seeded bug, edits, runs the tests
-// again and says so. Nano is a small model and repairs few: of the first forty draws three (12, 14 and 16), greedily, with the four
-// tools that it was trained with; offered all six tools, none of 48. So those come first that were seen to be repaired, then others
-// for the sake of a nano that is trained anew. One repaired bug is asked for, not a share: that is what `measure` of the recipe tells.
+// again and says so. Nano is a small model and repairs few: of the first twenty draws three (0, 1 and 6), greedily, with all the tools
+// that the agent has. So those come first that were seen to be repaired, then others for the sake of a nano that is trained anew. One
+// repaired bug is asked for, not a share: that is what `measure` of the recipe tells.
 public sealed class RepairTests
 {
-    private static readonly int[] s_draws = [14, 12, 16, 0, 1, 2, 3, 4, 5, 6];
-    private static readonly string[] s_tools = ["list_files", "read_file", "edit_file", "run_command"];
+    private static readonly int[] s_draws = [1, 0, 6, 2, 3, 4, 5, 7, 8, 9];
 
     [MakeFact]
     public async Task NanoRepairsASeededBugOfItsHeldOutFamily()
@@ -20,7 +19,7 @@ public sealed class RepairTests
         var tried = new List<string>();
         foreach (int draw in s_draws)
         {
-            using var bench = new Bench(tools: s_tools);
+            using var bench = new Bench();
             var project = new SickProject(bench, draw);
             using var client = new QianChatClient(engine, keptSessions: 1);
             var options = new ChatOptions { Temperature = 0, MaxOutputTokens = 400, AdditionalProperties = new AdditionalPropertiesDictionary { ["enable_thinking"] = false } };

@@ -84,6 +84,22 @@ public sealed class TrainTests(TrainTests.Material material) : IClassFixture<Tra
     }
 
     [Fact]
+    public async Task AnAdapterIsNotContinuedOverAnotherModelAndALeftOverFolderIsNoObstacle()
+    {
+        string output = At("out");
+        Directory.CreateDirectory(Path.Combine(output, "training"));
+        Assert.Equal(0, (await Train("--out", output, "--steps", "2")).ExitCode);
+        // The same shape, other weights.
+        Assert.Equal(0, (await Train("--full", "--out", At("other"), "--steps", "1")).ExitCode);
+        string[] command = Command(["--out", output, "--steps", "4", "--resume"]);
+        command[Array.IndexOf(command, "-m") + 1] = At("other");
+        CliResult result = await CliProcess.RunWith(null, ("TMPDIR", _folder), command);
+        Assert.Equal(2, result.ExitCode);
+        Assert.Contains("was begun over another model than the one given now", result.Error, StringComparison.Ordinal);
+        Assert.Equal(0, (await Train("--out", output, "--steps", "4", "--resume")).ExitCode);
+    }
+
+    [Fact]
     public async Task ADryRunPrintsThePlanAndWritesNothing()
     {
         CliResult text = await Train("--full", "--out", At("out"), "--epochs", "3", "--optimizer", "muon", "--dry-run");

@@ -14,21 +14,29 @@ internal sealed class BenchLock : IDisposable
     // Throws IOException that names the holder.
     public static BenchLock Take(string folder)
     {
-        string path = Path.Combine(folder, "qian-bench.lock"), holderPath = path + ".holder";
+        string path = Path.Combine(folder, "qian-bench.lock");
         FileStream file;
         try
         {
-            file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+            try
+            {
+                file = Open(path);
+            }
+            catch (UnauthorizedAccessException)
+            {
+                // Another user's: their own lock is all that is left to those who may not open it.
+                file = Open(path = Path.Combine(folder, $"qian-bench-{Environment.UserName}.lock"));
+            }
         }
         catch (IOException error) when (File.Exists(path))
         {
-            string holder = File.Exists(holderPath) ? File.ReadAllText(holderPath).Trim() : "unknown";
+            string holderPath = HolderOf(path), holder = File.Exists(holderPath) ? File.ReadAllText(holderPath).Trim() : "unknown";
             throw new IOException($"Another benchmark or training is running ({holder}), and two would disturb each other: wait for it, or stop it. Lock: {path}", error);
         }
 
         try
         {
-            File.WriteAllText(holderPath, string.Create(CultureInfo.InvariantCulture, $"process {Environment.ProcessId} since {DateTime.Now:yyyy-MM-dd HH:mm:ss}\n"));
+            File.WriteAllText(HolderOf(path), string.Create(CultureInfo.InvariantCulture, $"process {Environment.ProcessId} since {DateTime.Now:yyyy-MM-dd HH:mm:ss}\n"));
             return new BenchLock(file);
         }
         catch
@@ -37,6 +45,10 @@ internal sealed class BenchLock : IDisposable
             throw;
         }
     }
+
+    private static FileStream Open(string path) => new(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+
+    private static string HolderOf(string path) => path + ".holder";
 
     public void Dispose() => _file.Dispose();
 }

@@ -59,6 +59,9 @@ internal sealed record StateHeader
     }
 
     // One line per setting that is not what it was, for a note to the user.
+    // Null where the state does not say.
+    public string? Setting(string name) => Settings.FirstOrDefault(setting => setting.Key == name).Value;
+
     public IEnumerable<string> Differences(StateHeader now)
     {
         var before = new Dictionary<string, string>();

@@ -55,6 +55,9 @@ internal sealed class Trainer : IDisposable
         ];
     }
 
+    // The setting that names the model under an adapter: a state is no use over another.
+    public const string BaseSetting = "base";
+
     public RunPosition Position => _position;
 
     // Continues the newest whole state of the folder. What differs from the run that wrote it goes to `note`.
@@ -63,6 +66,8 @@ internal sealed class Trainer : IDisposable
         _states.RequireSome();
         StateHeader header = _states.ReadNewest(_tensors, note)
             ?? throw new BadRequestException($"--resume: every state in {_options.TrainingFolder} is damaged. To go on from a saved model with fresh moments, begin a new run from it.");
+        if (header.Setting(BaseSetting) is { } before && _options.Settings.FirstOrDefault(setting => setting.Key == BaseSetting).Value is { } now && before != now)
+            throw new BadRequestException($"--resume: {_options.TrainingFolder} was begun over another model than the one given now; give the -m of that run (none was the embedded nano).");
         foreach (string difference in header.Differences(Header()))
             note($"not the same run: {difference}");
         _position = header.Position;

@@ -147,6 +147,10 @@ internal sealed class TrainingSession : IDisposable
             new StateFolder(training).RequireSome();
         if (request.Resume || !Directory.Exists(request.OutFolder) || !Directory.EnumerateFileSystemEntries(request.OutFolder).Any())
             return;
+        // What a run leaves that broke off before its first state is nothing that could be lost.
+        bool isLeftOver = new StateFolder(training).Files().Count == 0 && Directory.EnumerateFileSystemEntries(request.OutFolder).All(entry => Path.GetFileName(entry) == "training");
+        if (isLeftOver)
+            return;
         throw new BadRequestException(new StateFolder(training).Files().Count > 0
             ? $"--out {request.OutFolder} holds a run: --resume continues it; a new run needs a folder of its own."
             : $"--out {request.OutFolder} is not empty; a new run needs a folder of its own.");
@@ -270,5 +274,6 @@ internal sealed class TrainingSession : IDisposable
         new("adapter", _request.Lora is { } lora ? $"{lora with { Targets = [] }} {string.Join(' ', lora.Targets)}" : "none"),
         new("clip", _request.Clip.ToString("R", CultureInfo.InvariantCulture)),
         new("tier", IsaTier.Current.ToString()),
+        new(Trainer.BaseSetting, _request.IsFull ? "trained itself" : BaseFingerprint.Of(_checkpoint)),
     ];
 }
