@@ -83,6 +83,8 @@ internal sealed class StreamMeasures(Engine engine, ServeClient client, bool qui
         ["max_tokens"] = mostTokens,
         ["temperature"] = 0,
         ["ignore_eos"] = true,
+        // One word again and again is what a loop guard is there to end.
+        ["loop_guard"] = false,
         ["logit_bias"] = new JsonObject { [word.ToString(CultureInfo.InvariantCulture)] = 100 },
         ["stream"] = true,
         ["stream_options"] = new JsonObject { ["include_usage"] = true },
@@ -104,7 +106,7 @@ internal sealed class StreamMeasures(Engine engine, ServeClient client, bool qui
         using Session session = engine.NewSession();
         session.Append(prompt);
         long first = 0, last = 0;
-        await foreach (GeneratedToken _ in session.GenerateAsync(SamplingOptions.Greedy with { MaxTokens = count, IgnoreEos = true, LogitBias = new Dictionary<int, float> { [_word] = 100 } }, cancellation))
+        await foreach (GeneratedToken _ in session.GenerateAsync(SamplingOptions.Greedy with { MaxTokens = count, IgnoreEos = true, LoopGuard = false, LogitBias = new Dictionary<int, float> { [_word] = 100 } }, cancellation))
         {
             last = Stopwatch.GetTimestamp();
             first = first == 0 ? last : first;
