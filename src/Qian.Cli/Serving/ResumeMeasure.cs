@@ -24,7 +24,7 @@ internal static class ResumeMeasure
         progress?.Report("resume: loading, to make the prefix");
         using (Engine engine = Engine.Load(path, options, null, cancellation))
         {
-            prefix = Tokens(engine, prefixTokens, 1);
+            prefix = StreamMeasures.Prompt(engine, prefixTokens, 1);
             using (var context = new SeededContext(engine.Model))
                 engine.Prefixes.Keep(new PrefixRoot(null, ""), context.NewSequence(prefixTokens, 0, cancellation), prefix, isMinor: false);
             if (engine.Prefixes.Size.Count != 1)
@@ -42,13 +42,13 @@ internal static class ResumeMeasure
         int word = StreamMeasures.WordOf(again);
         progress?.Report("resume: going on");
         // What a first request compiles and touches is no part of a resume.
-        await FirstTokenAsync(client, Tokens(again, NewTokens, 2), word, cancellation);
+        await FirstTokenAsync(client, StreamMeasures.Prompt(again, NewTokens, 2), word, cancellation);
         ForeignLoad load = ForeignLoad.Start();
-        (double fromDisk, ServeReply reply) = await FirstTokenAsync(client, [.. prefix, .. Tokens(again, NewTokens, 3)], word, cancellation);
+        (double fromDisk, ServeReply reply) = await FirstTokenAsync(client, [.. prefix, .. StreamMeasures.Prompt(again, NewTokens, 3)], word, cancellation);
         double? foreign = load.Share();
         if (again.Prefixes.LoadedCount != 1)
             throw new IOException($"the prefix was not taken from the disk: {again.Prefixes.LoadedCount} states were");
-        (double fromMemory, _) = await FirstTokenAsync(client, [.. prefix, .. Tokens(again, NewTokens, 4)], word, cancellation);
+        (double fromMemory, _) = await FirstTokenAsync(client, [.. prefix, .. StreamMeasures.Prompt(again, NewTokens, 4)], word, cancellation);
         return new ResumeReport(prefixTokens, NewTokens, reply.PromptCount, reply.CachedCount, fileBytes, saveSeconds, fromDisk, fromMemory, foreign);
     }
 
@@ -63,19 +63,13 @@ internal static class ResumeMeasure
     private static async Task<(double Seconds, ServeReply Reply)> FirstTokenAsync(ServeClient client, int[] prompt, int word, CancellationToken cancellation)
     {
         long start = Stopwatch.GetTimestamp(), first = 0;
-        ServeReply reply = await client.AskAsync("/v1/completions", StreamMeasures.Body(prompt, 2, word), Came, cancellation) ?? throw new OperationCanceledException(cancellation);
-        return reply.Fault is null ? (Stopwatch.GetElapsedTime(start, first).TotalSeconds, reply) : throw new IOException($"the server did not answer: {reply.Fault}");
+        ServeReply reply = await client.MeasureAsync(StreamMeasures.Body(prompt, 2, word), Came, cancellation);
+        return (Stopwatch.GetElapsedTime(start, first).TotalSeconds, reply);
 
         bool Came(long time)
         {
             first = first == 0 ? time : first;
             return true;
         }
-    }
-
-    private static int[] Tokens(Engine engine, int count, int seed)
-    {
-        var random = new Random(seed);
-        return [.. Enumerable.Range(0, count).Select(_ => random.Next(Math.Min(engine.Config.VocabularySize, engine.Tokenizer.VocabularySize) / 2))];
     }
 }

@@ -47,6 +47,13 @@ internal sealed class ServeClient : IDisposable
         }
     }
 
+    // As AskAsync, where no reply is no measure.
+    public async Task<ServeReply> MeasureAsync(JsonObject body, Func<long, bool> came, CancellationToken cancellation)
+    {
+        ServeReply reply = await AskAsync("/v1/completions", body, came, cancellation).ConfigureAwait(false) ?? throw new OperationCanceledException(cancellation);
+        return reply.Fault is null ? reply : throw new IOException($"the server did not answer: {reply.Fault}");
+    }
+
     // A figure of /metrics.
     public async Task<long> MetricAsync(string name, CancellationToken cancellation)
     {

@@ -55,9 +55,7 @@ internal sealed class StreamMeasures(Engine engine, ServeClient client, bool qui
         double alone = await ReadAsync(NewPrompt(length));
         ForeignLoad load = ForeignLoad.Start();
         await using var streams = new RunningStreams(client, [.. Enumerable.Range(0, GapStreams).Select(_ => Endless())], cancellation);
-        double pass = await streams.SecondsPerTokenAsync();
-        long before = Stopwatch.GetTimestamp();
-        await Task.Delay(TimeSpan.FromSeconds(Math.Max(WindowSeconds / 2, WindowTokens * pass)), cancellation);
+        long before = await WindowAsync(streams);
         long begun = Stopwatch.GetTimestamp();
         progress?.Report($"gaps beside a prompt of {length} tokens");
         double beside = await ReadAsync(NewPrompt(length));
@@ -75,6 +73,13 @@ internal sealed class StreamMeasures(Engine engine, ServeClient client, bool qui
 
     // The token of every reply.
     public static int WordOf(Engine engine) => engine.Tokenizer.Encode(" the")[0];
+
+    // Seeded ids that are whole tokens of any vocabulary.
+    public static int[] Prompt(Engine engine, int length, int seed)
+    {
+        var random = new Random(seed);
+        return [.. Enumerable.Range(0, length).Select(_ => random.Next(Math.Min(engine.Config.VocabularySize, engine.Tokenizer.VocabularySize) / 2))];
+    }
 
     public static JsonObject Body(int[] prompt, int mostTokens, int word) => new()
     {
@@ -94,10 +99,16 @@ internal sealed class StreamMeasures(Engine engine, ServeClient client, bool qui
     {
         progress?.Report($"{streamCount} streams");
         await using var streams = new RunningStreams(client, [.. Enumerable.Range(0, streamCount).Select(_ => Endless())], cancellation);
+        return streams.RateSince(await WindowAsync(streams));
+    }
+
+    // Lets streams run for a window once all of them do; returns when it began.
+    private async Task<long> WindowAsync(RunningStreams streams)
+    {
         double pass = await streams.SecondsPerTokenAsync();
         long start = Stopwatch.GetTimestamp();
         await Task.Delay(TimeSpan.FromSeconds(Math.Max(WindowSeconds / 2, WindowTokens * pass)), cancellation);
-        return streams.RateSince(start);
+        return start;
     }
 
     // Seconds per token after the first.
@@ -136,9 +147,7 @@ internal sealed class StreamMeasures(Engine engine, ServeClient client, bool qui
 
     private async Task AskAsync(JsonObject body, List<long> times)
     {
-        ServeReply reply = await client.AskAsync("/v1/completions", body, Came, cancellation) ?? throw new OperationCanceledException(cancellation);
-        if (reply.Fault is not null)
-            throw new IOException($"the server did not answer: {reply.Fault}");
+        await client.MeasureAsync(body, Came, cancellation);
 
         bool Came(long time)
         {
@@ -150,11 +159,7 @@ internal sealed class StreamMeasures(Engine engine, ServeClient client, bool qui
     // Goes on until it is left.
     private JsonObject Endless() => Body(NewPrompt(PromptTokens), engine.ContextLength - PromptTokens - 1, _word);
 
-    private int[] NewPrompt(int length)
-    {
-        var random = new Random(_nextSeed++);
-        return [.. Enumerable.Range(0, length).Select(_ => random.Next(Math.Min(engine.Config.VocabularySize, engine.Tokenizer.VocabularySize) / 2))];
-    }
+    private int[] NewPrompt(int length) => Prompt(engine, length, _nextSeed++);
 
     private static GapFigures Figures(List<double> gaps)
     {

@@ -66,9 +66,10 @@ internal sealed class Trainer : IDisposable
         _states.RequireSome();
         StateHeader header = _states.ReadNewest(_tensors, note)
             ?? throw new BadRequestException($"--resume: every state in {_options.TrainingFolder} is damaged. To go on from a saved model with fresh moments, begin a new run from it.");
-        if (header.Setting(BaseSetting) is { } before && _options.Settings.FirstOrDefault(setting => setting.Key == BaseSetting).Value is { } now && before != now)
+        StateHeader now = Header();
+        if (header.Setting(BaseSetting) is { } before && before != now.Setting(BaseSetting))
             throw new BadRequestException($"--resume: {_options.TrainingFolder} was begun over another model than the one given now; give the -m of that run (none was the embedded nano).");
-        foreach (string difference in header.Differences(Header()))
+        foreach (string difference in header.Differences(now))
             note($"not the same run: {difference}");
         _position = header.Position;
         _streamStart = header.DataFingerprint == _fingerprint ? header.StreamStart : _position.StepCount;

@@ -145,13 +145,13 @@ internal sealed class TrainingSession : IDisposable
             throw new BadRequestException($"--out {request.OutFolder}: expected a folder, found a file.");
         if (request.Resume)
             new StateFolder(training).RequireSome();
-        if (request.Resume || !Directory.Exists(request.OutFolder) || !Directory.EnumerateFileSystemEntries(request.OutFolder).Any())
+        if (request.Resume || !Directory.Exists(request.OutFolder))
             return;
-        // What a run leaves that broke off before its first state is nothing that could be lost.
-        bool isLeftOver = new StateFolder(training).Files().Count == 0 && Directory.EnumerateFileSystemEntries(request.OutFolder).All(entry => Path.GetFileName(entry) == "training");
-        if (isLeftOver)
+        // Nothing, or what a run leaves that broke off before its first state: nothing that could be lost.
+        bool hasStates = new StateFolder(training).Files().Count > 0;
+        if (!hasStates && Directory.EnumerateFileSystemEntries(request.OutFolder).All(entry => Path.GetFileName(entry) == "training"))
             return;
-        throw new BadRequestException(new StateFolder(training).Files().Count > 0
+        throw new BadRequestException(hasStates
             ? $"--out {request.OutFolder} holds a run: --resume continues it; a new run needs a folder of its own."
             : $"--out {request.OutFolder} is not empty; a new run needs a folder of its own.");
     }

@@ -85,7 +85,7 @@ public sealed class HuggingFaceCheckpointTests
     public void ExpertsOneByOneAreTheFusedOnes()
     {
         using var folder = new TempFolder();
-        ModelFolders.Rewrite(ModelFolders.Moe, folder.Path, Unfuse);
+        ModelFolders.Rewrite(ModelFolders.Moe, folder.Path, QuantizedFolder.OneByOne);
         AssertSame(ModelFolders.Moe, folder.Path);
     }
 
@@ -248,24 +248,11 @@ public sealed class HuggingFaceCheckpointTests
     public void AClaimOfManyExpertsCostsNothing()
     {
         using var folder = new TempFolder();
-        ModelFolders.Rewrite(ModelFolders.Moe, folder.Path, Unfuse, config => config["text_config"]!["num_experts"] = 8000);
+        ModelFolders.Rewrite(ModelFolders.Moe, folder.Path, QuantizedFolder.OneByOne, config => config["text_config"]!["num_experts"] = 8000);
         long before = GC.GetAllocatedBytesForCurrentThread();
         using (Checkpoint checkpoint = Checkpoint.Open(folder.Path))
             Assert.Contains("experts.8.gate_proj.weight", Assert.Throws<BadModelFileException>(() => checkpoint.Require(TensorRole.ExpertGate, 0, 8)).Message);
         Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 4 << 20);
-    }
-
-    private static IEnumerable<StoredBytes> Unfuse(StoredBytes tensor)
-    {
-        bool gateUp = tensor.Name.EndsWith("experts.gate_up_proj", StringComparison.Ordinal);
-        if (!gateUp && !tensor.Name.EndsWith("experts.down_proj", StringComparison.Ordinal))
-            return [tensor];
-        string stem = tensor.Name[..(tensor.Name.LastIndexOf('.') + 1)];
-        string[] names = gateUp ? ["gate_proj", "up_proj"] : ["down_proj"];
-        long rows = tensor.Sizes[1] / names.Length;
-        int size = (int)(rows * tensor.Sizes[2] * 2);
-        return Enumerable.Range(0, (int)tensor.Sizes[0] * names.Length).Select(i => new StoredBytes(
-            $"{stem}{i / names.Length}.{names[i % names.Length]}.weight", tensor.Type, [rows, tensor.Sizes[2]], tensor.Bytes[(i * size)..((i + 1) * size)]));
     }
 
     private static void AssertSame(string expectedFolder, string folder)

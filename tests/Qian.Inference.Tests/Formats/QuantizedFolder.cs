@@ -221,7 +221,7 @@ internal static class QuantizedFolder
     }
 
     // Experts that one tensor holds, as quantised files have them: each on its own.
-    private static IEnumerable<StoredBytes> OneByOne(StoredBytes tensor)
+    public static IEnumerable<StoredBytes> OneByOne(StoredBytes tensor)
     {
         bool gateUp = tensor.Name.EndsWith("experts.gate_up_proj", StringComparison.Ordinal);
         if (!gateUp && !tensor.Name.EndsWith("experts.down_proj", StringComparison.Ordinal))
