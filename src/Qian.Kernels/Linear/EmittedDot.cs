@@ -17,9 +17,10 @@ internal static unsafe partial class EmittedDot
     public const int PanelStrideBytes = Linear.MaxTileColumns * PanelLayout.PanelRows * sizeof(float);
 
     private const int VectorBytes = PanelLayout.StepBytes;
-    private const int FormCount = (int)Form.Halves + 1, SourceCount = (int)Source.PairsAndBits + 1, WidthCount = 4, PanelChoices = 2;
+    private const int FormCount = (int)Form.Halves + 1, WidthCount = 4, PanelChoices = 2;
 
-    private static readonly nint[] s_codes = new nint[FormCount * SourceCount * WidthCount * PanelChoices];
+    private static readonly nint[] s_tileCodes = new nint[FormCount * WidthCount * PanelChoices];
+    private static readonly nint[] s_panelCodes = new nint[((int)Enum.GetValues<WeightType>().Max() + 1) * WidthCount];
     private static readonly Lock s_emitting = new();
 
     private enum Form
@@ -34,27 +35,8 @@ internal static unsafe partial class EmittedDot
         Halves,
     }
 
-    // What the code reads: bytes in the first cache, or groups of the packed layout from wherever they are.
-    private enum Source
-    {
-        Bytes,
-        PackedBytes,
-
-        // 4-bit parts of steps s and s + 4 share a byte.
-        Nibbles,
-        NibblesAndBits,
-        NibblesAndPairs,
-
-        // Nibbles are indices of a table.
-        Levels,
-
-        // No nibbles: four steps of bit pairs to a plane, and a plane of third bits.
-        Pairs,
-        PairsAndBits,
-    }
-
     /// <summary>The CPU has the instruction and the system let the code be made.</summary>
-    public static bool IsAvailable { get; } = IsSupported && Code(Form.Whole, Source.Bytes, 1, 1) != 0;
+    public static bool IsAvailable { get; } = IsSupported && TileCode(Form.Whole, 1, 1) != 0;
 
     /// <summary>Whether the CPU multiplies bytes in 512-bit registers, and the system saves them.</summary>
     internal static bool IsSupported
@@ -70,26 +52,31 @@ internal static unsafe partial class EmittedDot
     // Makes the code that tiles like these need, which allocates, before the threads want it. False where the system refuses it.
     public static bool Prepare(in WeightRows weight, in ActivationTiles tiles)
     {
-        Form form = FormOf(weight.DotKind);
         int first = tiles.WidthOf(0), last = tiles.WidthOf(tiles.TileCount - 1);
         if (TakesPacked(weight, tiles))
-            return Code(form, SourceOf(weight.Type), first, 1) != 0;
-        return Code(form, Source.Bytes, first, 1) != 0 && Code(form, Source.Bytes, first, 2) != 0
-            && Code(form, Source.Bytes, last, 1) != 0 && Code(form, Source.Bytes, last, 2) != 0;
+            return PanelCode(weight.Type, first) != 0;
+        Form form = FormOf(weight.DotKind);
+        return TileCode(form, first, 1) != 0 && TileCode(form, first, 2) != 0 && TileCode(form, last, 1) != 0 && TileCode(form, last, 2) != 0;
     }
 
     // A single tile meets every weight once: unpacking to memory would only cost. Rows of code books are looked up first all the same.
     public static bool TakesPacked(in WeightRows weight, in ActivationTiles tiles) => tiles.TileCount == 1 && weight.IsPacked && !weight.Layout.IsBook;
 
-    // One packed block of one panel against the only tile.
+    // Blocks of a packed panel against the only tile.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Packed(in WeightRows weight, in UnpackedBlock head, byte* quants, in ActivationTiles tiles, int group, int groupCount, float* acc)
+    public static void Panel(in WeightRows weight, int panel, in ActivationTiles tiles, int firstBlock, int groupCount, float* acc)
     {
-        Source source = SourceOf(weight.Type);
-        byte* table = stackalloc byte[VectorBytes];
-        if (source == Source.Levels)
-            PanelUnpackAvx512.Levels(weight.Type).Store(table);
-        Run(Code(FormOf(weight.DotKind), source, tiles.WidthOf(0), 1), head, quants, table, tiles, 0, 1, group, groupCount, acc);
+        PanelLayout layout = weight.Layout;
+        byte* start = weight.Data + panel * layout.PanelBytes;
+        var arguments = new Arguments
+        {
+            Quants = start + layout.HeadBytes + (long)firstBlock * PanelLayout.BlockGroups * layout.QuantGroupBytes,
+            Scales = start + (long)firstBlock * layout.HeadBlockBytes,
+            X = tiles.Group(0, firstBlock * PanelLayout.BlockGroups),
+            Accumulators = acc,
+            GroupCount = groupCount,
+        };
+        ((delegate* unmanaged[SuppressGCTransition]<Arguments*, void>)PanelCode(weight.Type, tiles.WidthOf(0)))(&arguments);
     }
 
     // One block of one or two panels, as bytes, against the tiles from first to end.
@@ -103,27 +90,27 @@ internal static unsafe partial class EmittedDot
         if (lastWidth != tiles.Width)
             fullCount--;
         if (fullCount > 0)
-            Run(Code(form, Source.Bytes, tiles.Width, panelCount), block, firstQuants, secondQuants, tiles, first, fullCount, group, groupCount, acc);
+            Run(TileCode(form, tiles.Width, panelCount), block, firstQuants, secondQuants, tiles, first, fullCount, group, groupCount, acc);
         if (fullCount < end - first)
-            Run(Code(form, Source.Bytes, lastWidth, panelCount), block, firstQuants, secondQuants, tiles, end - 1, 1, group, groupCount, acc + (long)fullCount * tiles.Width * PanelLayout.PanelRows);
+            Run(TileCode(form, lastWidth, panelCount), block, firstQuants, secondQuants, tiles, end - 1, 1, group, groupCount, acc + (long)fullCount * tiles.Width * PanelLayout.PanelRows);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Run(
-        nint code, in UnpackedBlock block, byte* firstQuants, byte* second, in ActivationTiles tiles, int tile, int tileCount, int group, int groupCount, float* acc)
+        nint code, in UnpackedBlock block, byte* firstQuants, byte* secondQuants, in ActivationTiles tiles, int tile, int tileCount, int group, int groupCount, float* acc)
     {
         var arguments = new Arguments
         {
-            FirstQuants = firstQuants,
-            Second = second,
-            Scales = block.Scales,
+            Quants = firstQuants,
+            Second = secondQuants,
+            Scales = (byte*)block.Scales,
             X = tiles.Group(tile, group),
             Accumulators = acc,
             GroupCount = groupCount,
             TileCount = tileCount,
             TileGapBytes = tiles.TileBytes(group) - tiles.WidthOf(tile) * sizeof(float),
         };
-        ((delegate* unmanaged<Arguments*, void>)code)(&arguments);
+        ((delegate* unmanaged[SuppressGCTransition]<Arguments*, void>)code)(&arguments);
     }
 
     private static Form FormOf(DotKind kind) => kind switch
@@ -133,31 +120,31 @@ internal static unsafe partial class EmittedDot
         _ => Form.Whole,
     };
 
-    private static Source SourceOf(WeightType type) => type switch
-    {
-        WeightType.Q4_K or WeightType.Q4_0 => Source.Nibbles,
-        WeightType.Q5_K => Source.NibblesAndBits,
-        WeightType.Q6_K => Source.NibblesAndPairs,
-        WeightType.Q2_K => Source.Pairs,
-        WeightType.Q3_K => Source.PairsAndBits,
-        WeightType.Q8_0 => Source.PackedBytes,
-        _ => Source.Levels,
-    };
-
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static nint Code(Form form, Source source, int width, int panelCount)
+    private static nint TileCode(Form form, int width, int panelCount)
     {
-        int index = (((int)form * SourceCount + (int)source) * WidthCount + int.Log2(width)) * PanelChoices + panelCount - 1;
-        ref nint code = ref s_codes[index];
-        return Volatile.Read(ref code) != 0 ? code : Emit(ref code, form, source, width, panelCount);
+        ref nint code = ref s_tileCodes[((int)form * WidthCount + int.Log2(width)) * PanelChoices + panelCount - 1];
+        return Volatile.Read(ref code) != 0 ? code : EmitTiles(ref code, form, width, panelCount);
     }
 
-    private static nint Emit(ref nint code, Form form, Source source, int width, int panelCount)
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static nint PanelCode(WeightType type, int width)
+    {
+        ref nint code = ref s_panelCodes[(int)type * WidthCount + int.Log2(width)];
+        return Volatile.Read(ref code) != 0 ? code : EmitPanel(ref code, type, width);
+    }
+
+    // Apart from the above, so that what follows stays out of line.
+    private static nint EmitTiles(ref nint code, Form form, int width, int panelCount) => Emit(ref code, new TileEmitter(form, width, panelCount));
+
+    private static nint EmitPanel(ref nint code, WeightType type, int width) => Emit(ref code, new PanelEmitter(type, width));
+
+    private static nint Emit(ref nint code, GroupEmitter emitter)
     {
         lock (s_emitting)
         {
             if (code == 0)
-                Volatile.Write(ref code, (nint)new Emitter(form, source, width, panelCount).Emit());
+                Volatile.Write(ref code, (nint)emitter.Emit());
             return code;
         }
     }

@@ -46,7 +46,7 @@ public static unsafe partial class Linear
                 if (part->Emitted && EmittedDot.TakesPacked(part->Weight, tiles))
                 {
                     for (; p < panelCount; p++)
-                        PanelPacked(part->Weight, panel + p, new UnpackedBlock(memory), tiles, span, acc + p * PanelFloats);
+                        EmittedDot.Panel(part->Weight, panel + p, tiles, block, span.Groups(part->Weight.ColumnCount), acc + p * PanelFloats);
                 }
                 else if (part->Emitted)
                 {
@@ -92,17 +92,6 @@ public static unsafe partial class Linear
             if (fetches)
                 Fetch(weight, ahead, block);
             EmittedDot.Tiles(weight, new UnpackedBlock(memory), quants[0], quants[panelCount - 1], panelCount, tiles, span.FirstTile, span.EndTile, block * PanelLayout.BlockGroups, count, acc);
-        }
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void PanelPacked(in WeightRows weight, int panel, in UnpackedBlock head, in ActivationTiles tiles, in TileSpan span, float* acc)
-    {
-        for (int block = span.FirstBlock; block < span.EndBlock; block++)
-        {
-            int count = span.GroupsIn(block, weight.ColumnCount);
-            byte* quants = PanelUnpackAvx512.UnpackHead(weight, panel, block, count, head);
-            EmittedDot.Packed(weight, head, quants, tiles, block * PanelLayout.BlockGroups, count, acc);
         }
     }
 
@@ -196,6 +185,8 @@ public static unsafe partial class Linear
     // The tiles of activations whose accumulators are at hand, and a segment of K in blocks.
     private readonly record struct TileSpan(int FirstTile, int EndTile, int FirstBlock, int EndBlock)
     {
+        public int Groups(int columnCount) => Math.Min(EndBlock * PanelLayout.BlockGroups, columnCount / PanelLayout.GroupColumns) - FirstBlock * PanelLayout.BlockGroups;
+
         public int GroupsIn(int block, int columnCount) => Math.Min(PanelLayout.BlockGroups, columnCount / PanelLayout.GroupColumns - block * PanelLayout.BlockGroups);
     }
 
