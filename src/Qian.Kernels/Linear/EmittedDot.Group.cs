@@ -220,6 +220,6 @@ internal static unsafe partial class EmittedDot
     {
         public byte* Quants, Second, Scales;
         public float* X, Accumulators;
-        public long GroupCount, BlockGroupCount, TileCount, TileGapBytes, PassCount;
+        public long GroupCount, BlockGroupCount, TileCount, TileGapBytes, PassCount, HeadBytes, PanelBytes;
     }
 }

@@ -11,8 +11,12 @@ internal static unsafe partial class EmittedDot
     // nothing of it is worth a visit to memory.
     private sealed class PanelEmitter : GroupEmitter
     {
+        // 4 KiB is a few per cent slower, 8 KiB no faster.
+        private const int FetchBytes = 6 << 10;
+
         private readonly WeightType _type;
         private readonly PanelLayout _layout;
+        private readonly AssemblerRegister64 _ahead = rdx;
         private Label _levels;
         private readonly AssemblerRegisterZMM _low, _bits, _blockScale, _blockOffset;
         private readonly AssemblerRegisterZMM[] _planes;
@@ -54,6 +58,7 @@ internal static unsafe partial class EmittedDot
             Code.mov(Groups, PanelLayout.BlockGroups);
             Code.Label(ref isWhole);
             Code.sub(Field(nameof(Arguments.GroupCount)), Groups);
+            Fetch();
             LoadBlock();
             bool returns = Width > ColumnCount;
             if (returns)
@@ -120,6 +125,23 @@ internal static unsafe partial class EmittedDot
                 Code.vmovdqu32(_planes[0], __zmmword_ptr[_levels]);
             else if (_type == WeightType.Q3_K)
                 Code.vpbroadcastd(_blockOffset, Constant(Bytes(PanelLayout.ThreeBitLift)));
+        }
+
+        // Asks for the head of the next panel's block, and says how far ahead of these quants those lie that are wanted next: at the end of a panel behind
+        // the head of the next one. Quants are met once, so they pass the second cache by.
+        private void Fetch()
+        {
+            int blockBytes = PanelLayout.BlockGroups * _layout.QuantGroupBytes;
+            int blocks = (FetchBytes + blockBytes - 1) / blockBytes;
+            Label isInside = Code.CreateLabel();
+            Code.mov(_ahead, Field(nameof(Arguments.PanelBytes)));
+            for (int at = 0; at < _layout.HeadBlockBytes; at += VectorBytes)
+                Code.prefetcht1(__byte_ptr[Scales + _ahead + at]);
+            Code.mov(_ahead, blocks * blockBytes);
+            Code.cmp(Field(nameof(Arguments.GroupCount)), blocks * PanelLayout.BlockGroups);
+            Code.jge(isInside);
+            Code.add(_ahead, Field(nameof(Arguments.HeadBytes)));
+            Code.Label(ref isInside);
         }
 
         // What a block's groups share.
@@ -201,8 +223,8 @@ internal static unsafe partial class EmittedDot
 
         private void FetchAndLoadPlanes()
         {
-            for (int at = 0; at < _layout.QuantGroupBytes; at += VectorBytes)
-                Code.prefetcht0(__byte_ptr[Quants[0] + (PanelLayout.PrefetchBytes + at)]);
+            for (int at = 0; FirstColumn == 0 && at < _layout.QuantGroupBytes; at += VectorBytes)
+                Code.prefetchnta(__byte_ptr[Quants[0] + _ahead + at]);
             if (_type == WeightType.Q8_0)
                 return;
             int planesAt = HasPairsAlone ? 0 : HalfSteps * VectorBytes;

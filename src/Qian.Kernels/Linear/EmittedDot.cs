@@ -62,19 +62,21 @@ internal static unsafe partial class EmittedDot
     // A single tile meets every weight once: unpacking to memory would only cost. Rows of code books are looked up first all the same.
     public static bool TakesPacked(in WeightRows weight, in ActivationTiles tiles) => tiles.TileCount == 1 && weight.IsPacked && !weight.Layout.IsBook;
 
-    // Blocks of a packed panel against the only tile.
+    // A packed panel against the only tile.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Panel(in WeightRows weight, int panel, in ActivationTiles tiles, int firstBlock, int groupCount, float* acc)
+    public static void Panel(in WeightRows weight, int panel, in ActivationTiles tiles, float* acc)
     {
         PanelLayout layout = weight.Layout;
         byte* start = weight.Data + panel * layout.PanelBytes;
         var arguments = new Arguments
         {
-            Quants = start + layout.HeadBytes + (long)firstBlock * PanelLayout.BlockGroups * layout.QuantGroupBytes,
-            Scales = start + (long)firstBlock * layout.HeadBlockBytes,
-            X = tiles.Group(0, firstBlock * PanelLayout.BlockGroups),
+            Quants = start + layout.HeadBytes,
+            Scales = start,
+            X = tiles.Group(0, 0),
             Accumulators = acc,
-            GroupCount = groupCount,
+            GroupCount = layout.GroupCount,
+            HeadBytes = layout.HeadBytes,
+            PanelBytes = layout.PanelBytes,
         };
         ((delegate* unmanaged[SuppressGCTransition]<Arguments*, void>)PanelCode(weight.Type, tiles.WidthOf(0)))(&arguments);
     }

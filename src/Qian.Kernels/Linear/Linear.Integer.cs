@@ -19,6 +19,21 @@ public static unsafe partial class Linear
     // Panels that the emitted code takes at once.
     private const int PanelsAtOnce = 2;
 
+    // Few rows of activations: each panel from its first block to its last, with nothing unpacked to memory.
+    [SkipLocalsInit]
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void PackedRows(Part* part, int first, int end, in ActivationTiles tiles)
+    {
+        int values = tiles.WidthOf(0) * PanelLayout.PanelRows;
+        float* acc = stackalloc float[values];
+        for (int row = first; row < end; row += PanelLayout.PanelRows)
+        {
+            new Span<float>(acc, values).Clear();
+            EmittedDot.Panel(part->Weight, row / PanelLayout.PanelRows, tiles, acc);
+            Store(part, row, Math.Min(PanelLayout.PanelRows, end - row), tiles, 0, 1, acc);
+        }
+    }
+
     // Code above the kernels is compiled in full at once: it runs per block, and the first pass is a prefill.
     [SkipLocalsInit]
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -43,12 +58,7 @@ public static unsafe partial class Linear
             {
                 var span = new TileSpan(tile, tileEnd, block, Math.Min(block + segment, blockCount));
                 int p = 0;
-                if (part->Emitted && EmittedDot.TakesPacked(part->Weight, tiles))
-                {
-                    for (; p < panelCount; p++)
-                        EmittedDot.Panel(part->Weight, panel + p, tiles, block, span.Groups(part->Weight.ColumnCount), acc + p * PanelFloats);
-                }
-                else if (part->Emitted)
+                if (part->Emitted)
                 {
                     for (; p < panelCount; p += PanelsAtOnce)
                     {
@@ -185,8 +195,6 @@ public static unsafe partial class Linear
     // The tiles of activations whose accumulators are at hand, and a segment of K in blocks.
     private readonly record struct TileSpan(int FirstTile, int EndTile, int FirstBlock, int EndBlock)
     {
-        public int Groups(int columnCount) => Math.Min(EndBlock * PanelLayout.BlockGroups, columnCount / PanelLayout.GroupColumns) - FirstBlock * PanelLayout.BlockGroups;
-
         public int GroupsIn(int block, int columnCount) => Math.Min(PanelLayout.BlockGroups, columnCount / PanelLayout.GroupColumns - block * PanelLayout.BlockGroups);
     }
 

@@ -15,7 +15,7 @@ public readonly record struct Projection(WeightMatrix Weight, FloatView Output, 
 public static unsafe partial class Linear
 {
     private const int MaxProjections = 16;
-    private const int MinChunkRows = 32, MaxChunkRows = 256;
+    private const int MinChunkRows = 32, MaxChunkRows = 256, MaxChunkRowsOfFew = 512;
 
     /// <summary>
     /// Multiplies the <paramref name="rowCount"/> rows of <paramref name="x"/> (row t at t * <paramref name="xStride"/>) by each weight, all of the same
@@ -79,14 +79,14 @@ public static unsafe partial class Linear
         team.Run(ref job, chunkCount);
     }
 
-    // Whole panels, in pairs. Large chunks let many rows of weights share the activations in the second cache, which pays with many of them; small ones
-    // do not leave threads idle at the end.
+    // Whole panels, in pairs. Large chunks let many rows of weights share the activations in the second cache, which pays with many of them; with few rows
+    // of activations they keep reading in order (64 rows a chunk: 5 to 10 % slower). Small ones do not leave threads idle at the end.
     private static int RowsPerChunk(ReadOnlySpan<Projection> projections, int rowCount, int threadCount)
     {
         long rows = 0;
         foreach (Projection projection in projections)
             rows += projection.Weight.RowCount;
-        int chunkRows = rowCount > 16 ? MaxChunkRows : 64;
+        int chunkRows = rowCount > 16 ? MaxChunkRows : rowCount > 8 ? 2 * MinChunkRows : MaxChunkRowsOfFew;
         while (chunkRows > MinChunkRows && rows < (long)chunkRows * 8 * threadCount)
             chunkRows /= 2;
         return chunkRows;
@@ -155,6 +155,8 @@ public static unsafe partial class Linear
                 IntegerScalar(part, first, end, Tiles);
             else if (part->IsFloat)
                 FloatRows(Isa, part, first, end, X, XStride, RowCount);
+            else if (part->Emitted && EmittedDot.TakesPacked(part->Weight, Tiles))
+                PackedRows(part, first, end, Tiles);
             else
                 IntegerRows(Isa, part, first, end, Tiles);
             // Products of floats have met it in the weights already.
