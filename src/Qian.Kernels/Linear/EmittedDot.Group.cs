@@ -5,31 +5,32 @@ using static Iced.Intel.AssemblerRegisters;
 
 namespace Qian.Kernels;
 
-// The code of a group of 32 columns: 8 steps of products into two integer sums per panel and column (one for either half), then the float
-// operations of the C# form. Products, multiplications and fused multiply-adds share two pipes of the CPU, so their count bounds the speed (8 and 3 in the
+// The code of a group of 32 columns: 8 steps of products into two integer sums per panel and column (one for either half; where 8 columns make chains enough,
+// one for both), then the float operations of the C# form. Products, multiplications and fused multiply-adds share two pipes of the CPU, so their count bounds the speed (8 and 3 in the
 // common form); everything else is there to keep those two busy.
 internal static unsafe partial class EmittedDot
 {
     private const int HalfSteps = 4;
-
-    // Integer sums, float sums, weights, one broadcast, three for the end of a group.
-    private const int VectorsOfFourColumns = 2 * 8 + 8 + 2 + 1 + 3;
+    private const int ManyColumns = 8;
 
     // Writes one variant. Registers of the code: where the panels' quants, the scales, the activations and the accumulators are.
     private abstract class GroupEmitter
     {
-        protected GroupEmitter(Form form, int width, int panelCount)
+        private readonly int _integerSets;
+
+        protected GroupEmitter(Form form, int width, int columnCount, int panelCount)
         {
-            (Form, Width, PanelCount) = (form, width, panelCount);
-            AssemblerRegisterZMM[] vectors = MachineCode.Vectors;
-            ColumnCount = Math.Min(width, vectors.Length >= VectorsOfFourColumns ? 4 : 2);
-            int sums = panelCount * ColumnCount;
-            Integers = vectors[..(2 * sums)];
-            Floats = vectors[(2 * sums)..(3 * sums)];
-            Weights = vectors[(3 * sums)..(3 * sums + panelCount)];
-            Broadcast = vectors[3 * sums + panelCount];
-            (ScaleVector, OffsetVector, Product) = (vectors[3 * sums + panelCount + 1], vectors[3 * sums + panelCount + 2], vectors[3 * sums + panelCount + 3]);
-            Spare = vectors[(3 * sums + panelCount + 4)..];
+            (Form, Width, ColumnCount, PanelCount) = (form, width, columnCount, panelCount);
+            _integerSets = form == Form.Whole && columnCount == ManyColumns ? 1 : 2;
+            var vectors = new Queue<AssemblerRegisterZMM>(MachineCode.Vectors);
+            int sums = panelCount * columnCount;
+            Integers = Take(_integerSets * sums);
+            Floats = Take(sums);
+            Weights = Take(panelCount);
+            (ScaleVector, OffsetVector, Product) = (vectors.Dequeue(), vectors.Dequeue(), vectors.Dequeue());
+            Spare = [.. vectors];
+
+            AssemblerRegisterZMM[] Take(int count) => [.. Enumerable.Range(0, count).Select(_ => vectors.Dequeue())];
         }
 
         protected Assembler Code { get; } = MachineCode.NewAssembler();
@@ -62,8 +63,6 @@ internal static unsafe partial class EmittedDot
         protected AssemblerRegisterZMM[] Weights { get; }
 
         protected AssemblerRegisterZMM[] Spare { get; }
-
-        protected AssemblerRegisterZMM Broadcast { get; }
 
         protected AssemblerRegisterZMM ScaleVector { get; }
 
@@ -117,7 +116,7 @@ internal static unsafe partial class EmittedDot
         // The integer sums start at zero, or at what takes weights stored too high back.
         protected void StartGroup()
         {
-            for (int half = 0; half < 2; half++)
+            for (int half = 0; half < _integerSets; half++)
             {
                 for (int column = 0; column < ColumnCount; column++)
                 {
@@ -144,9 +143,15 @@ internal static unsafe partial class EmittedDot
                         LoadWeights(panel, half, step);
                     for (int column = 0; column < ColumnCount; column++)
                     {
-                        Code.vpbroadcastd(Broadcast, Entry(ActivationTiles.FirstStep + at, column));
+                        if (PanelCount == 1)
+                        {
+                            Code.vpdpbusd(Integer(half, 0, column), Weights[0], Spread(ActivationTiles.FirstStep + at, column));
+                            continue;
+                        }
+
+                        Code.vpbroadcastd(Product, Entry(ActivationTiles.FirstStep + at, column));
                         for (int panel = 0; panel < PanelCount; panel++)
-                            Code.vpdpbusd(Integer(half, panel, column), Weights[panel], Broadcast);
+                            Code.vpdpbusd(Integer(half, panel, column), Weights[panel], Product);
                     }
                 }
             }
@@ -162,7 +167,8 @@ internal static unsafe partial class EmittedDot
                     for (int column = 0; column < ColumnCount; column++)
                     {
                         AssemblerRegisterZMM sum = Integer(0, panel, column);
-                        Code.vpaddd(sum, sum, Integer(1, panel, column));
+                        if (_integerSets > 1)
+                            Code.vpaddd(sum, sum, Integer(1, panel, column));
                         Code.vcvtdq2ps(sum, sum);
                         Code.vmulps(Product, ScaleVector, Spread(ActivationTiles.Scale, column));
                         Code.vfmadd231ps(Float(panel, column), sum, Product);
@@ -203,7 +209,7 @@ internal static unsafe partial class EmittedDot
 
         protected AssemblerMemoryOperand Field(string name) => __qword_ptr[Argument + (int)Marshal.OffsetOf<Arguments>(name)];
 
-        private AssemblerRegisterZMM Integer(int half, int panel, int column) => Integers[(half * PanelCount + panel) * ColumnCount + column];
+        private AssemblerRegisterZMM Integer(int half, int panel, int column) => Integers[(half % _integerSets * PanelCount + panel) * ColumnCount + column];
 
         private AssemblerRegisterZMM Float(int panel, int column) => Floats[panel * ColumnCount + column];
 

@@ -23,17 +23,37 @@ internal static unsafe partial class EmittedDot
         private readonly Dictionary<uint, Label> _constants = [];
 
         public PanelEmitter(WeightType type, int width)
-            : base(FormOf(PanelLayout.For(type, PanelLayout.BlockColumns).Kind), width, panelCount: 1)
+            : base(FormOf(PanelLayout.For(type, PanelLayout.BlockColumns).Kind), width, ColumnsAtOnce(type, width), panelCount: 1)
         {
             _type = type;
             _layout = PanelLayout.For(type, PanelLayout.BlockColumns);
             _levels = Code.CreateLabel();
-            (_low, _bits, _blockScale, _blockOffset, _planes) = (Spare[0], Spare[1], Spare[2], Spare[3], Spare[4..7]);
+            (_low, _bits, _planes) = (Spare[0], Spare[1], Spare[2..(2 + PlaneCount)]);
+            // 8 columns of Q6_K leave none for these, and it needs none.
+            AssemblerRegisterZMM[] rest = Spare[(2 + PlaneCount)..];
+            if (rest.Length > 1)
+                (_blockScale, _blockOffset) = (rest[0], rest[1]);
+        }
+
+        // 8 where the registers hold their sums (on Windows there are fewer).
+        private static int ColumnsAtOnce(WeightType type, int width)
+        {
+            bool holdsMany = type is not (WeightType.Q2_K or WeightType.Q3_K or WeightType.NVFP4);
+            return Math.Min(width, MachineCode.Vectors.Length < 32 ? 2 : holdsMany ? ManyColumns : 4);
         }
 
         private bool HasPairsAlone => _type is WeightType.Q2_K or WeightType.Q3_K;
 
         private bool HasLevels => _type is WeightType.IQ4_NL or WeightType.IQ4_XS or WeightType.MXFP4 or WeightType.NVFP4;
+
+        // Vectors of a group beside its nibbles, or the table of levels.
+        private int PlaneCount => _type switch
+        {
+            WeightType.Q3_K => 3,
+            WeightType.Q6_K or WeightType.Q2_K => 2,
+            WeightType.Q5_K => 1,
+            _ => HasLevels ? 1 : 0,
+        };
 
         // Bytes of the head that a group moves on by.
         private int HeadStep => _type switch
@@ -65,9 +85,11 @@ internal static unsafe partial class EmittedDot
             {
                 Code.mov(Field(nameof(Arguments.BlockGroupCount)), Groups);
                 Code.mov(Field(nameof(Arguments.Quants)), Quants[0]);
-                Code.mov(Field(nameof(Arguments.Scales)), Scales);
                 Code.mov(Field(nameof(Arguments.X)), X);
             }
+
+            if (returns || Form == Form.RunScaled)
+                Code.mov(Field(nameof(Arguments.Scales)), Scales);
 
             for (FirstColumn = 0; FirstColumn < Width; FirstColumn += ColumnCount)
             {
@@ -147,7 +169,7 @@ internal static unsafe partial class EmittedDot
         // What a block's groups share.
         private void LoadBlock()
         {
-            if (_type is WeightType.Q2_K or WeightType.Q3_K or WeightType.Q4_K or WeightType.Q5_K or WeightType.Q6_K or WeightType.IQ4_XS)
+            if (_type is WeightType.Q2_K or WeightType.Q4_K or WeightType.Q5_K or WeightType.IQ4_XS)
                 Code.vcvtph2ps(_blockScale, __ymmword_ptr[Scales]);
             if (_type is WeightType.Q2_K or WeightType.Q4_K or WeightType.Q5_K)
             {
@@ -156,7 +178,12 @@ internal static unsafe partial class EmittedDot
             }
         }
 
-        protected override AssemblerRegisterZMM LoadBlockScale(int panel) => _blockScale;
+        protected override AssemblerRegisterZMM LoadBlockScale(int panel)
+        {
+            Code.mov(_ahead, Field(nameof(Arguments.Scales)));
+            Code.vcvtph2ps(ScaleVector, __ymmword_ptr[_ahead]);
+            return ScaleVector;
+        }
 
         // The operations of PanelUnpackAvx512's heads, one for one.
         protected override void LoadScales(int panel, int half)

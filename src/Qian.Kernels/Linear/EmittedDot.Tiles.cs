@@ -7,8 +7,13 @@ namespace Qian.Kernels;
 internal static unsafe partial class EmittedDot
 {
     // Walks all tiles of one width against a block of one or two panels that is unpacked to bytes.
-    private sealed class TileEmitter(Form form, int width, int panelCount) : GroupEmitter(form, width, panelCount)
+    private sealed class TileEmitter(Form form, int width, int panelCount) : GroupEmitter(form, width, ColumnsAtOnce(width), panelCount)
     {
+        // Integer sums, float sums and weights of two panels, and three for the end of a group.
+        private const int VectorsOfFourColumns = 2 * 8 + 8 + 2 + 3;
+
+        private static int ColumnsAtOnce(int width) => Math.Min(width, MachineCode.Vectors.Length >= VectorsOfFourColumns ? 4 : 2);
+
         public override void* Emit()
         {
             Label tile = Code.CreateLabel(), pass = Code.CreateLabel(), group = Code.CreateLabel();
