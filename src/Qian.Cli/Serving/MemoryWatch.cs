@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using Qian.Inference.Measurement;
 
 namespace Qian.Cli.Serving;
 
@@ -35,12 +36,7 @@ internal sealed class MemoryWatch : IDisposable
             _samples.Add(process.WorkingSet64);
     }
 
-    private static long Median(ReadOnlySpan<long> values)
-    {
-        long[] sorted = values.ToArray();
-        Array.Sort(sorted);
-        return sorted[sorted.Length / 2];
-    }
+    private static long Median(ReadOnlySpan<long> values) => (long)Statistics.Median([.. values.ToArray().Select(value => (double)value)]);
 }
 
 // Bytes: the median of the first minute, of the first and the last quarter of the time after it, and the most after it.

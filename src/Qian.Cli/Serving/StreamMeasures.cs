@@ -88,6 +88,8 @@ internal sealed class StreamMeasures(Engine engine, ServeClient client, bool qui
         ["max_tokens"] = mostTokens,
         ["temperature"] = 0,
         ["ignore_eos"] = true,
+        // A token per pass: the repeated word would be guessed, and several come at once.
+        ["drafts"] = 0,
         // One word again and again is what a loop guard is there to end.
         ["loop_guard"] = false,
         ["logit_bias"] = new JsonObject { [word.ToString(CultureInfo.InvariantCulture)] = 100 },

@@ -7,10 +7,20 @@ internal sealed class PrefillPace
 {
     private const int FirstGuess = 16;
     private const double Fading = 0.2;
+    private const int KeptPasses = 5;
 
+    // What decoding costs changes while a long prompt is read: requests come, end and grow. So a pass in so many only decodes.
+    private const int MixedPassesInARow = 16;
+
+    private readonly double[] _decodes = new double[KeptPasses];
+    private int _decodeCount;
     private double _decodeSeconds;   // of a pass that only decodes; 0 before the first
     private double _rowSeconds = -1; // what a prompt's row adds to it; negative before it is known
     private int _latestRows;
+    private int _mixedCount;
+
+    // Whether it is time to see again what a pass costs that only decodes.
+    public bool WantsDecode => _mixedCount >= MixedPassesInARow;
 
     // Rows of prompts in a pass where others decode.
     public int RowLimit
@@ -25,10 +35,21 @@ internal sealed class PrefillPace
         }
     }
 
-    public void ObserveDecode(double seconds) => _decodeSeconds = _decodeSeconds <= 0 ? seconds : _decodeSeconds + Fading * (seconds - _decodeSeconds);
+    // The median of the latest: the pass before a prompt comes shares the processors with whoever reads its body.
+    public void ObserveDecode(double seconds)
+    {
+        _mixedCount = 0;
+        _decodes[_decodeCount++ % KeptPasses] = seconds;
+        Span<double> sorted = stackalloc double[KeptPasses];
+        sorted = sorted[..Math.Min(_decodeCount, KeptPasses)];
+        _decodes.AsSpan(0, sorted.Length).CopyTo(sorted);
+        sorted.Sort();
+        _decodeSeconds = sorted[sorted.Length / 2];
+    }
 
     public void ObserveMixed(int promptRows, double seconds)
     {
+        _mixedCount++;
         _latestRows = promptRows;
         if (_decodeSeconds <= 0)
             return;

@@ -164,7 +164,8 @@ internal sealed class Scheduler : IDisposable
         _decodingCount = 0;
         _promptRows = 0;
         AddRows(isPrefill: prefillsFirst);
-        AddRows(isPrefill: !prefillsFirst);
+        if (prefillsFirst || _computed.Count == 0 || !_pace.WantsDecode)
+            AddRows(isPrefill: !prefillsFirst);
         if (_computed.Count == 0)
             return;
         try

@@ -144,4 +144,37 @@ public sealed class SetAsideTests(DraftModels models) : IClassFixture<DraftModel
             pace.ObserveMixed(pace.RowLimit, 0.1 + 0.01 * pace.RowLimit);
         Assert.InRange(pace.RowLimit, 9, 10);
     }
+
+    // Passes at the moment when a large body is read take several times as long; what they say must not hold for the whole prompt.
+    [Fact]
+    public void ASlowMomentDoesNotSetThePace()
+    {
+        var pace = new PrefillPace();
+        for (int i = 0; i < 5; i++)
+            pace.ObserveDecode(0.002);
+        pace.ObserveDecode(0.02);
+        pace.ObserveDecode(0.02);
+        for (int i = 0; i < 30; i++)
+            pace.ObserveMixed(pace.RowLimit, 0.002 + 0.0005 * pace.RowLimit);
+        Assert.InRange(pace.RowLimit, 3, 5);
+        // And even where most were slow, it is looked at again now and then.
+        for (int i = 0; i < 5; i++)
+            pace.ObserveDecode(0.02);
+        int decodeCount = 0;
+        for (int i = 0; i < 200; i++)
+        {
+            if (pace.WantsDecode)
+            {
+                decodeCount++;
+                pace.ObserveDecode(0.002);
+            }
+            else
+            {
+                pace.ObserveMixed(pace.RowLimit, 0.002 + 0.0005 * pace.RowLimit);
+            }
+        }
+
+        Assert.InRange(decodeCount, 5, 20);
+        Assert.InRange(pace.RowLimit, 3, 5);
+    }
 }
