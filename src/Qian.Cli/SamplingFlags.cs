@@ -59,7 +59,8 @@ internal sealed class SamplingFlags
         return options;
     }
 
-    private static int? DraftTokens(string text) => text.ToLowerInvariant() switch
+    // Also what `serve --draft` takes.
+    public static int? DraftTokens(string text) => text.ToLowerInvariant() switch
     {
         "auto" => null,
         "off" => 0,

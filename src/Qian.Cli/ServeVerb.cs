@@ -30,11 +30,12 @@ internal static class ServeVerb
         var auditContents = new Option<bool>("--audit-contents") { Description = "Put the words of the conversations into the audit file too" };
         var share = new Option<bool>("--share-prefixes") { Description = "Let holders of different keys share what is known of prompts (they can tell from speed what others sent)" };
         var noLoopGuard = new Option<bool>("--no-loop-guard") { Description = "Let replies repeat themselves as long as they like, where a request does not say" };
+        var draft = new Option<string>("--draft") { HelpName = "auto|off|N", Description = "Tokens guessed ahead per pass where a request does not say: N, or as many as pay", DefaultValueFactory = _ => "auto" };
         var otlp = new Option<string?>("--otlp") { Description = $"OpenTelemetry collector to send spans and meters to, such as http://localhost:4318 (default: {TelemetryExport.EndpointVariable}; without either nothing is sent)", HelpName = "URL" };
         var maxTokens = new Option<int?>("--max-tokens", "-n") { Description = "Most tokens of one reply, whatever a request asks for", HelpName = "N" };
         var maxBody = new Option<long>("--max-body") { Description = "Most bytes of a request", DefaultValueFactory = _ => s_defaults.MaxBodyBytes, HelpName = "BYTES" };
         var drain = new Option<int>("--drain") { Description = "Seconds that running replies get to end when the server stops", DefaultValueFactory = _ => (int)s_defaults.DrainLimit.TotalSeconds, HelpName = "SECONDS" };
-        foreach (Option option in (Option[])[host, port, key, keys, certificate, certificateKey, certificatePassword, adapter, alias, parallel, queue, cors, log, audit, auditContents, otlp, share, noLoopGuard, maxTokens, maxBody, drain])
+        foreach (Option option in (Option[])[host, port, key, keys, certificate, certificateKey, certificatePassword, adapter, alias, parallel, queue, cors, log, audit, auditContents, otlp, share, noLoopGuard, draft, maxTokens, maxBody, drain])
             command.Add(option);
 
         command.SetAction(async (parsed, cancellation) =>
@@ -58,6 +59,7 @@ internal static class ServeVerb
                 AuditContents = parsed.GetValue(auditContents),
                 SharePrefixes = parsed.GetValue(share),
                 LoopGuard = !parsed.GetValue(noLoopGuard),
+                DraftTokens = SamplingFlags.DraftTokens(parsed.GetValue(draft)!),
                 MaxOutputTokens = parsed.GetValue(maxTokens),
                 MaxBodyBytes = parsed.GetValue(maxBody),
                 DrainLimit = TimeSpan.FromSeconds(parsed.GetValue(drain)),

@@ -1,5 +1,6 @@
 using System.Net;
 using Qian.Inference;
+using Qian.Inference.Runtime;
 using Qian.Server.Security;
 
 namespace Qian.Server;
@@ -61,6 +62,9 @@ public sealed record ServerOptions
     /// <summary>Whether replies that go round in circles are ended, where a request does not say (<c>loop_guard</c>).</summary>
     public bool LoopGuard { get; init; } = true;
 
+    /// <summary>Tokens guessed ahead per pass, 0 for none, where a request does not say (<c>drafts</c>); null to choose live.</summary>
+    public int? DraftTokens { get; init; }
+
     /// <summary>Responses of <c>/v1/responses</c> that are kept in memory to be continued; the oldest make room.</summary>
     public int StoredResponseCount { get; init; } = 1000;
 
@@ -104,6 +108,7 @@ public sealed record ServerOptions
         Require(QueueLimit >= 0, nameof(QueueLimit), "0 or more", QueueLimit);
         Require(MaxBodyBytes is >= 1024 and <= 1L << 30, nameof(MaxBodyBytes), "1024 to 1073741824", MaxBodyBytes);
         Require(MaxOutputTokens is null or > 0, nameof(MaxOutputTokens), "1 or more", MaxOutputTokens);
+        Require(DraftTokens is null or (>= 0 and <= DraftSlot.MaxDepth), nameof(DraftTokens), $"0 to {DraftSlot.MaxDepth}", DraftTokens);
         Require(StoredResponseCount >= 0, nameof(StoredResponseCount), "0 or more", StoredResponseCount);
         Require(!AuditContents || AuditPath is not null, nameof(AuditContents), "an audit file beside it", "none");
         Require(KeepAlive > TimeSpan.Zero, nameof(KeepAlive), "more than 0", KeepAlive);

@@ -97,6 +97,14 @@ public sealed class ServingTests(ScriptedModel model) : IClassFixture<ScriptedMo
         Assert.Equal(plain.GetProperty("choices").GetRawText(), guessed.GetProperty("choices").GetRawText());
     }
 
+    [Fact]
+    public async Task TheServerMayLeaveDraftsOff()
+    {
+        await using TestServer server = await TestServer.StartAsync(model.Load(), new ServerOptions { DraftTokens = 0 });
+        Assert.Equal((0, 0), Drafts((await server.Post(Chat, Circling(Chat, 60))).GetProperty("usage")));
+        Assert.InRange(Drafts((await server.Post(Chat, TestServer.With(Circling(Chat, 60), ("drafts", 3)))).GetProperty("usage")).Accepted, 1, 60);
+    }
+
     [Theory]
     [InlineData(Chat)]
     [InlineData(Responses)]

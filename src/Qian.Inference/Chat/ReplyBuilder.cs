@@ -26,7 +26,7 @@ internal sealed class ReplyBuilder
     public bool HasCalls => _parser.Output.ToolCalls.Count > 0;
 
     // Whether all of what came is in the message: no call broke off.
-    public bool IsWhole => _parser.Output.ToolCalls.All(call => call.IsComplete);
+    public bool IsWhole => _parser.Output.IsWhole;
 
     public bool IsThinking => _parser.IsReasoning;
 
@@ -43,23 +43,7 @@ internal sealed class ReplyBuilder
     public ChatDelta End(bool isCut) => Piece(_parser.Finish(isCut), tokenCount: 0);
 
     // The assistant's message as parsed.
-    public Message Message()
-    {
-        AssistantOutput output = _parser.Output;
-        var calls = new List<ToolCall>();
-        for (int i = 0; i < output.ToolCalls.Count; i++)
-        {
-            ParsedToolCall call = output.ToolCalls[i];
-            if (call.IsComplete)
-                calls.Add(new ToolCall(IdOf(i), call.Name, call.Arguments));
-        }
-
-        return new Message(MessageRole.Assistant, output.Content)
-        {
-            ReasoningContent = output.Reasoning.Length > 0 ? output.Reasoning : null,
-            ToolCalls = calls,
-        };
-    }
+    public Message Message() => _parser.Output.ToMessage(IdOf);
 
     private ChatDelta Piece(IReadOnlyList<OutputEvent> events, int tokenCount)
     {

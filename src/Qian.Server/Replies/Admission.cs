@@ -6,9 +6,13 @@ namespace Qian.Server.Replies;
 // Places for replies that are generated side by side. Who waits is let in by priority, lower numbers first; of the same priority
 // whoever's key holds the fewest places, so that one client's hundred requests do not keep another's one waiting; then first
 // come, first served. Who is next waits for as many places as it needs, and nobody overtakes it meanwhile but by these rules: a
-// request for many places comes to its turn. Who finds the queue full is turned away with a guess of when to come back.
+// request for many places comes to its turn. Nobody waits for ever: who was overtaken often enough is next, whatever the others' priority. Who finds the
+// queue full is turned away with a guess of when to come back.
 internal sealed class Admission
 {
+    // How often every place may go to somebody who came later.
+    private const int MostRoundsOvertaken = 4;
+
     private readonly Lock _lock = new();
     private readonly LinkedList<Waiter> _waiting = new();
     private readonly Dictionary<string, int> _held = new(StringComparer.Ordinal);   // places by caller, none with 0
@@ -88,6 +92,8 @@ internal sealed class Admission
         while (Next() is { } next && _freeCount >= next.Value.PlaceCount)
         {
             Waiter waiter = next.Value;
+            for (LinkedListNode<Waiter>? earlier = next.Previous; earlier is not null; earlier = earlier.Previous)
+                earlier.Value.OvertakenCount++;
             _waiting.Remove(next);
             _freeCount -= waiter.PlaceCount;
             _held[waiter.Caller] = _held.GetValueOrDefault(waiter.Caller) + waiter.PlaceCount;
@@ -107,7 +113,8 @@ internal sealed class Admission
         return best;
     }
 
-    private (int, int) Order(Waiter waiter) => (waiter.Priority, _held.GetValueOrDefault(waiter.Caller));
+    private (int, int) Order(Waiter waiter) =>
+        waiter.OvertakenCount >= MostRoundsOvertaken * PlaceCount ? (int.MinValue, 0) : (waiter.Priority, _held.GetValueOrDefault(waiter.Caller));
 
     private void GiveBack(Ticket ticket)
     {
@@ -150,6 +157,8 @@ internal sealed class Admission
         public int Priority => priority;
 
         public string Caller => caller;
+
+        public int OvertakenCount { get; set; }
 
         // Continuations must not run under the lock.
         public TaskCompletionSource<Ticket> Admitted { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);

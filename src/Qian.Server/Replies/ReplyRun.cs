@@ -277,14 +277,8 @@ internal sealed class ReplyRun : IAsyncDisposable
     private void Remember(Session session, int promptCount, int seenCount, AssistantOutputParser parser, bool isThinking, FinishReason finish)
     {
         AssistantOutput output = parser.Output;
-        if (!output.ToolCalls.All(call => call.IsComplete))
-            return;
-        var message = new Message(MessageRole.Assistant, output.Content)
-        {
-            ReasoningContent = output.Reasoning.Length > 0 ? output.Reasoning : null,
-            ToolCalls = [.. output.ToolCalls.Select(call => new ToolCall("", call.Name, call.Arguments))],
-        };
-        _engine.Remember(session.Tokens, promptCount, seenCount, message, Order.Thinks, isThinking, finish, Order.Scope);
+        if (output.IsWhole)
+            _engine.Remember(session.Tokens, promptCount, seenCount, output.ToMessage(_ => ""), Order.Thinks, isThinking, finish, Order.Scope);
     }
 
     // What fails once a generation runs is never the request's fault: its options and tokens were checked before.

@@ -38,7 +38,7 @@ internal sealed record ServingTerms
         Priority = PriorityOf(body),
         Caller = Security.Caller.Of(context).Name,
         Scope = ScopeOf(Security.Caller.Of(context), body, options),
-        DraftTokens = body.Integer("drafts", 0, DraftSlot.MaxDepth),
+        DraftTokens = body.Integer("drafts", 0, DraftSlot.MaxDepth) ?? options.DraftTokens,
         LoopGuard = body.Flag("loop_guard") ?? options.LoopGuard,
     };
 

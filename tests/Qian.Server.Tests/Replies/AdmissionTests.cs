@@ -47,6 +47,15 @@ public sealed class AdmissionTests
         Assert.Equal((0, 0), (admission.TakenCount, admission.WaitingCount));
     }
 
+    [Fact]
+    public async Task WhoWasOvertakenOftenEnoughIsNext()
+    {
+        var admission = new Admission(1, 10);
+        Admission.Ticket first = Enter(admission);
+        Task<Admission.Ticket>[] waiting = [Wait(admission, "patient", 5), .. Enumerable.Range(0, 6).Select(i => Wait(admission, $"urgent {i}", -1))];
+        Assert.Equal(["urgent 0", "urgent 1", "urgent 2", "urgent 3", "patient", "urgent 4", "urgent 5"], await PassOn(first, waiting));
+    }
+
     // Two places; ann has one and asks for more before bob asks at all.
     [Fact]
     public async Task OfEqualPriorityWhoHoldsLessComesFirst()

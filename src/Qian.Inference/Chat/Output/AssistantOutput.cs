@@ -24,7 +24,18 @@ internal readonly record struct OutputEvent(OutputEventKind Kind, string Text, i
 // What a reply came to. Finish is "length", "tool_calls" or "stop". IsRepaired: the text departed from the template's form and was
 // bridged. Tool calls are in the order in which they were made; only the last can be incomplete.
 internal sealed record AssistantOutput(
-    string Reasoning, string Content, IReadOnlyList<ParsedToolCall> ToolCalls, string Finish, bool IsRepaired);
+    string Reasoning, string Content, IReadOnlyList<ParsedToolCall> ToolCalls, string Finish, bool IsRepaired)
+{
+    // Whether a message holds all of it: no call broke off.
+    public bool IsWhole => ToolCalls.All(call => call.IsComplete);
+
+    // The assistant's message, with the calls that are whole; `idOf` names a call by its place.
+    public Message ToMessage(Func<int, string> idOf) => new(MessageRole.Assistant, Content)
+    {
+        ReasoningContent = Reasoning.Length > 0 ? Reasoning : null,
+        ToolCalls = [.. ToolCalls.Index().Where(call => call.Item.IsComplete).Select(call => new ToolCall(idOf(call.Index), call.Item.Name, call.Item.Arguments))],
+    };
+}
 
 // A call as parsed so far. Its argument text is JSON that only ever grows; of an incomplete call it stays open, so that no client
 // can take it for a finished one.
