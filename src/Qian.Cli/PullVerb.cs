@@ -9,6 +9,9 @@ namespace Qian.Cli;
 // qian pull NAME: a model from a hub into the cache that other tools share.
 internal static class PullVerb
 {
+    // Where there is a bar, lines go above it.
+    private static readonly Action<string> s_note = Console.IsErrorRedirected ? Terminal.Note : text => Terminal.Error.WriteLine(text);
+
     public static Command Create()
     {
         var name = new Argument<string>("NAME") { Description = "ORG/NAME, or ORG/NAME:TYPE for a GGUF file of that type (Qwen/Qwen3.6-27B-GGUF:Q4_K_M)" };
@@ -30,7 +33,7 @@ internal static class PullVerb
 
             if (parsed.GetValue(context) is < 1 and var tokens)
                 throw new BadRequestException($"--context: expected an integer of 1 or more, found {tokens}.");
-            using var client = new HubClient(HubSettings.FromEnvironment(Enum.Parse<HubKind>(parsed.GetValue(from)!, ignoreCase: true)));
+            using var client = new HubClient(HubSettings.FromEnvironment(Enum.Parse<HubKind>(parsed.GetValue(from)!, ignoreCase: true)) with { Note = s_note });
             PullResult result = await Run(client, wanted, parsed.GetValue(context), cancellation);
             if (parsed.GetValue(json))
                 PrintJson(result);
@@ -45,7 +48,7 @@ internal static class PullVerb
     {
         HubCache cache = HubCache.FromEnvironment();
         if (Console.IsErrorRedirected)
-            return await new ModelPull(client, cache) { ContextLength = context, Note = Terminal.Note }.RunAsync(name, cancellation);
+            return await new ModelPull(client, cache) { ContextLength = context, Note = s_note }.RunAsync(name, cancellation);
         return await Terminal.Error.Progress()
             .AutoClear(true)
             .Columns(new TaskDescriptionColumn(), new ProgressBarColumn(), new DownloadedColumn(), new TransferSpeedColumn(), new RemainingTimeColumn())
@@ -54,7 +57,7 @@ internal static class PullVerb
                 var pull = new ModelPull(client, cache)
                 {
                     ContextLength = context,
-                    Note = text => Terminal.Error.WriteLine(text),
+                    Note = s_note,
                     Progress = new PullBar(progress.AddTask($"fetching {Markup.Escape(name.ToString())}")),
                 };
                 return await pull.RunAsync(name, cancellation);

@@ -55,13 +55,7 @@ internal static class QualityVerb
                 throw new BadRequestException($"--chunk: expected {TextPieces.FewestTokens} to {QualityRequest.MostPieceTokens}, found {parsed.GetValue(chunk)}.");
             if (saved is not null && parsed.GetValue(exactReference))
                 throw new BadRequestException("--exact-reference: the saved predictions are as they were made");
-            // What is missing is said before two models are loaded.
-            foreach (string path in texts)
-            {
-                if (!File.Exists(path))
-                    throw new BadRequestException($"{path}: no such file");
-            }
-
+            SampleText.RequireFiles(texts);
             if (parsed.GetValue(toolsFrom) is { } prompts)
                 ToolPrompt.FromFile(prompts);
             var request = new QualityRequest

@@ -10,11 +10,14 @@ namespace Qian.Cli;
 // qian quantize IN OUT: any model that loads, to a GGUF file of any type that is written, or to a Hugging Face folder.
 internal static class QuantizeVerb
 {
+    // Pieces of calibration text below which the user is told.
+    private const int FewPieces = 20;
+
     public static Command Create()
     {
         var input = new Argument<string>("IN") { Description = "Model: a .gguf file, a Hugging Face folder (BF16, F16, F32, FP8 or 4-bit), or a pulled name" };
         var output = new Argument<string>("OUT") { Description = "File to write (.gguf), or a folder for the Hugging Face form (ends in /)" };
-        var type = new Option<string?>("--type") { Description = $"Type of the file (default: Q4_K_M, for a folder BF16): {string.Join(", ", Written())}", HelpName = "TYPE" };
+        var type = new Option<string?>("--type") { Description = $"Type of the file (default: Q4_K_M, for a folder BF16): {string.Join(", ", QuantMix.Written.Select(mix => mix.Name))}", HelpName = "TYPE" };
         var rules = new Option<string[]>("--tensor") { Description = "Type for the tensors whose name matches, such as 'ffn_down=Q6_K'; may be given several times, the first that matches counts", HelpName = "REGEX=TYPE" };
         var size = new Option<string?>("--size") { Description = "Choose types per tensor so that the file is about this large and diverges least, such as 15.5GB; --calibrate gives the text to measure on", HelpName = "SIZE" };
         var importance = new Option<string?>("--importance") { Description = "Importance matrix (.gguf or .dat, as llama.cpp publishes them): columns that matter are kept more precise", HelpName = "FILE" };
@@ -34,7 +37,7 @@ internal static class QuantizeVerb
             var request = new ConversionRequest { InputPath = ModelPath.Of(parsed.GetValue(input)), OutputPath = path, Mix = QuantMix.Find("F32"), ThreadCount = Threads(parsed.GetValue(threads)) };
             request = request with
             {
-                Mix = QuantMix.Find(parsed.GetValue(type) ?? (request.ToFolder ? "BF16" : "Q4_K_M")),
+                Mix = QuantMix.Find(parsed.GetValue(type) ?? (request.ToFolder ? "BF16" : "Q4_K_M"), QuantMix.Written),
                 Rules = [.. (parsed.GetValue(rules) ?? []).Select(TensorRule.Parse)],
                 Fast = parsed.GetValue(fast),
                 KeepMtp = parsed.GetValue(mtp) == "keep",
@@ -48,12 +51,7 @@ internal static class QuantizeVerb
                 throw new BadRequestException("--importance and --calibrate: give one of them");
             if (parsed.GetValue(saveImportance) is not null && (texts.Length == 0 || parsed.GetValue(importance) is not null))
                 throw new BadRequestException("--save-importance: there is nothing to save without --calibrate");
-            foreach (string text in texts)
-            {
-                if (!File.Exists(text))
-                    throw new BadRequestException($"{text}: no such file");
-            }
-
+            SampleText.RequireFiles(texts);
             // Refuses what can be refused before a long calibration.
             if (texts.Length > 0)
                 ModelConversion.Prepare(request with { ImportanceFollows = true }).Dispose();
@@ -65,8 +63,6 @@ internal static class QuantizeVerb
         });
         return command;
     }
-
-    private static IEnumerable<string> Written() => QuantMix.All.Where(mix => WeightFormat.CanEncode(mix.Default) && mix.Name != "NVFP4").Select(mix => mix.Name);
 
     private static int Threads(int? given) => given switch
     {
@@ -80,6 +76,8 @@ internal static class QuantizeVerb
         if (file is null && texts.Length == 0)
             return request;
         ImportanceMatrix matrix = file is not null ? ImportanceFile.Read(file) : Collect(request, texts, cancellation);
+        if (file is null && matrix.ChunkCount < FewPieces)
+            Terminal.Note(string.Create(CultureInfo.InvariantCulture, $"--calibrate: no more than {matrix.ChunkCount * matrix.ChunkSize} tokens were read; from so little text a matrix says more about it than about the model (100,000 are usual)"));
         if (savePath is not null)
             ImportanceFile.Write(savePath, matrix);
         return request with { Importance = matrix, Mix = request.Mix with { WithImportance = true } };

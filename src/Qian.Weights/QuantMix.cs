@@ -31,8 +31,11 @@ internal sealed record QuantMix(string Name, WeightType Default, int FileType)
         new("MXFP4", WeightType.MXFP4, 38), new("NVFP4", WeightType.NVFP4, 39),
     ];
 
-    // By name, in any case; the error lists what exists.
-    public static QuantMix Find(string name)
+    // Those that quantize writes; the others come from synth only.
+    public static IEnumerable<QuantMix> Written => All.Where(mix => WeightFormat.CanEncode(mix.Default) && mix.Name != "NVFP4");
+
+    // By name, in any case; the error lists those that are offered.
+    public static QuantMix Find(string name, IEnumerable<QuantMix>? offered = null)
     {
         foreach (QuantMix mix in All)
         {
@@ -40,7 +43,7 @@ internal sealed record QuantMix(string Name, WeightType Default, int FileType)
                 return mix;
         }
 
-        throw new BadRequestException($"there is no type '{name}'; known are {string.Join(", ", All.Select(mix => mix.Name))}");
+        throw new BadRequestException($"there is no type '{name}'; known are {string.Join(", ", (offered ?? All).Select(mix => mix.Name))}");
     }
 
     // `layer` counts the MTP layer as one more block; `columnCount` is the row length, which must be whole blocks.

@@ -1,4 +1,6 @@
+using System.Text;
 using System.Text.Json;
+using System.Text.Unicode;
 using Qian.Inference;
 using Qian.Inference.Chat;
 
@@ -11,22 +13,42 @@ internal static class SampleText
 {
     private const long MostBytes = 1L << 30;
 
-    public static int[] Tokens(IReadOnlyList<string> paths, Engine engine)
+    // What can be said before a model is loaded.
+    public static void RequireFiles(IEnumerable<string> paths)
     {
-        var ids = new List<int>();
         foreach (string path in paths)
         {
             if (!File.Exists(path))
                 throw new BadRequestException($"{path}: no such file");
             if (new FileInfo(path).Length > MostBytes)
                 throw new BadRequestException($"{path}: larger than {MostBytes >> 30} GiB; a few megabytes of text are enough");
+        }
+    }
+
+    public static int[] Tokens(IReadOnlyList<string> paths, Engine engine)
+    {
+        RequireFiles(paths);
+        var ids = new List<int>();
+        foreach (string path in paths)
+        {
             if (Path.GetExtension(path).Equals(".jsonl", StringComparison.OrdinalIgnoreCase))
                 AddLines(path, engine, ids);
             else
-                engine.Tokenizer.Encode(File.ReadAllText(path), matchAddedTokens: false, ids);
+                engine.Tokenizer.Encode(PlainText(path), matchAddedTokens: false, ids);
         }
 
         return [.. ids];
+    }
+
+    // UTF-8, or what its first bytes say it is. Anything else would be read as a long row of replacement characters.
+    private static string PlainText(string path)
+    {
+        byte[] bytes = File.ReadAllBytes(path);
+        bool isMarked = bytes.AsSpan().StartsWith(Encoding.Unicode.Preamble) || bytes.AsSpan().StartsWith(Encoding.BigEndianUnicode.Preamble);
+        if (!isMarked && (!Utf8.IsValid(bytes) || bytes.Contains((byte)0)))
+            throw new BadRequestException($"{path}: expected text in UTF-8 (or .jsonl), found other bytes");
+        using var reader = new StreamReader(new MemoryStream(bytes), Encoding.UTF8, detectEncodingFromByteOrderMarks: true);
+        return reader.ReadToEnd();
     }
 
     private static void AddLines(string path, Engine engine, List<int> ids)

@@ -112,7 +112,7 @@ public static class WeightFormat
         CheckLengths(format, destination.Length, source.Length);
         int index = BlockFormat.IndexOutside(source, format.LargestMagnitude);
         if (index >= 0)
-            throw new ArgumentException($"Value {index} is {source[index]}; {format.Name} stores finite values up to {format.LargestMagnitude} in magnitude.", nameof(source));
+            throw new ArgumentException($"Value {index} is {source[index]}; {format.Name} stores finite values up to {format.LargestMagnitude} in magnitude.");
         if (!importance.IsEmpty)
             CheckImportance(format, importance, source.Length);
         format.Encode(source, destination, importance, fast);

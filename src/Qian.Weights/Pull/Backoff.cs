@@ -10,8 +10,13 @@ internal sealed class PassingFaultException(string message, TimeSpan? retryAfter
 
 // Counts attempts that brought nothing and says how long to wait before the next: doubling with jitter, or as long as the
 // server asks. Progress starts the count anew.
-internal sealed class Backoff(HubSettings settings)
+internal sealed class Backoff(HubSettings settings, string advice)
 {
+    public const string ContinuesDownload = "What arrived is kept: the same command continues there.";
+
+    // A moment's fault is over before anybody has read of it.
+    private const int SilentAttempts = 2;
+
     private int _fruitlessCount;
 
     public void Progressed() => _fruitlessCount = 0;
@@ -22,10 +27,13 @@ internal sealed class Backoff(HubSettings settings)
         cancellation.ThrowIfCancellationRequested();
         _fruitlessCount++;
         if (_fruitlessCount >= settings.AttemptCount)
-            throw new IOException(string.Create(CultureInfo.InvariantCulture, $"{fault.Message} ({_fruitlessCount} attempts). What arrived is kept: the same command continues there."), fault);
+            throw new IOException(string.Create(CultureInfo.InvariantCulture, $"{fault.Message} ({_fruitlessCount} attempts). {advice}"), fault);
         if (fault.RetryAfter > settings.LongestRetryAfter)
-            throw new IOException(string.Create(CultureInfo.InvariantCulture, $"{fault.Message}; the server asks to wait {fault.RetryAfter.Value.TotalMinutes:0} minutes. What arrived is kept: the same command continues there."), fault);
-        await settings.Wait(fault.RetryAfter ?? Delay(), cancellation);
+            throw new IOException(string.Create(CultureInfo.InvariantCulture, $"{fault.Message}; the server asks to wait {fault.RetryAfter.Value.TotalMinutes:0} minutes. {advice}"), fault);
+        TimeSpan delay = fault.RetryAfter ?? Delay();
+        if (_fruitlessCount >= SilentAttempts)
+            settings.Note?.Invoke(string.Create(CultureInfo.InvariantCulture, $"{fault.Message}; attempt {_fruitlessCount + 1} of {settings.AttemptCount} in {Math.Ceiling(delay.TotalSeconds):0} s"));
+        await settings.Wait(delay, cancellation);
     }
 
     private TimeSpan Delay()

@@ -110,7 +110,7 @@ internal sealed class FileDownload(HubClient client, HubListing listing, HubFile
 
     private async Task FetchPieceAsync(SafeFileHandle data, PieceMap map, int piece, byte[] buffer, CancellationToken cancellation)
     {
-        var backoff = new Backoff(client.Settings);
+        var backoff = new Backoff(client.Settings, Backoff.ContinuesDownload);
         long start = map.StartOf(piece);
         int length = map.LengthOf(piece);
         while (map.DoneOf(piece) < length)
@@ -161,7 +161,7 @@ internal sealed class FileDownload(HubClient client, HubListing listing, HubFile
     // Without ranges there is no going on in the middle: what is there already is read again and not written.
     private async Task FetchWholeAsync(SafeFileHandle data, PieceMap map, CancellationToken cancellation)
     {
-        var backoff = new Backoff(client.Settings);
+        var backoff = new Backoff(client.Settings, Backoff.ContinuesDownload);
         byte[] buffer = new byte[BufferBytes];
         map.Clear();
         long best = 0;

@@ -124,7 +124,7 @@ internal sealed class HubClient : IDisposable
 
     private async Task<T> RetryAsync<T>(Func<Task<T>> attempt, CancellationToken cancellation)
     {
-        var backoff = new Backoff(_settings);
+        var backoff = new Backoff(_settings, $"Is there a network? Proxies are taken from HTTPS_PROXY, another address from {_settings.EndpointVariable}.");
         while (true)
         {
             try

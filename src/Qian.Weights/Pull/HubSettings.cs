@@ -44,6 +44,9 @@ internal sealed record HubSettings
     // A connection that gives nothing for so long counts as broken.
     public TimeSpan StallTime { get; init; } = TimeSpan.FromSeconds(30);
 
+    // Told when an attempt failed and another will follow.
+    public Action<string>? Note { get; init; }
+
     public Func<TimeSpan, CancellationToken, Task> Wait { get; init; } = Task.Delay;
 
     public Func<string, long> FreeBytes { get; init; } = folder => new DriveInfo(folder).AvailableFreeSpace;
