@@ -3,10 +3,10 @@ using Qian.Inference;
 
 namespace Qian.Weights;
 
-// "15.5GB", "14.4GiB", "800MB", or bytes: how large a file may be. GB is 10^9 as disks and hubs count, GiB 2^30 as memory does.
+// "15.5GB", "14.4GiB", "800MB": how large a file may be. GB is 10^9 as disks and hubs count, GiB 2^30 as memory does.
 internal static class SizeTarget
 {
-    private static readonly (string Unit, double Bytes)[] s_units = [("GIB", 1L << 30), ("MIB", 1L << 20), ("GB", 1e9), ("MB", 1e6), ("G", 1e9), ("M", 1e6), ("", 1)];
+    private static readonly (string Unit, double Bytes)[] s_units = [("GIB", 1L << 30), ("MIB", 1L << 20), ("GB", 1e9), ("MB", 1e6), ("G", 1e9), ("M", 1e6)];
 
     public static long Parse(string text)
     {
@@ -18,6 +18,6 @@ internal static class SizeTarget
                 return (long)(count * bytes);
         }
 
-        throw new BadRequestException($"--size {text}: expected a size such as 15.5GB, 14.4GiB or 800MB, or bytes");
+        throw new BadRequestException($"--size {text}: expected a size such as 15.5GB, 14.4GiB or 800MB");
     }
 }

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Qian.Inference;
@@ -18,6 +19,7 @@ internal sealed record Machine
 
     private const long MeterBytes = 2L << 30;
     private const int Samples = 3;
+    private const double MostForeign = 0.1;
     private const long LongestFile = 1 << 20;
 
     private static readonly JsonSerializerOptions s_options = new()
@@ -78,8 +80,10 @@ internal sealed record Machine
     {
         using var team = new ThreadTeam(threadCount);
         using var meter = new CeilingMeter(team, Math.Min(MeterBytes, usableBytes), quick: false);
+        ForeignLoad load = ForeignLoad.Start();
         for (int i = 1; i < Samples; i++)
             meter.Sample();
+        string disturbed = load.Share() is > MostForeign and var share ? string.Create(CultureInfo.InvariantCulture, $", and too low: other programs had {share:P0} of the processors") : "";
         BenchCeilings ceilings = meter.Medians;
         return new Machine
         {
@@ -91,7 +95,7 @@ internal sealed record Machine
             ReadShare = MeasuredReadShare,
             ProductGmacsPerSecond = ceilings.Int8GmacsPerSecond,
             ProductShare = ProductShareOf(ceilings.Int8Form),
-            Source = $"measured now; products by {ceilings.Int8Form}",
+            Source = $"measured now{disturbed}; products by {ceilings.Int8Form}",
         };
     }
 
@@ -161,9 +165,8 @@ internal sealed record Machine
             return $"found {element.ValueKind.ToString().ToLowerInvariant()}";
         string[] given = [.. element.EnumerateObject().Select(property => property.Name)];
         string[] missing = [.. s_required.Except(given)], unknown = [.. given.Except(s_required).Except(s_optional)];
-        return missing.Length > 0 ? $"{string.Join(", ", missing)} {(missing.Length == 1 ? "is" : "are")} missing"
-            : unknown.Length > 0 ? $"there is no {FileText.Quote(unknown[0])}"
-            : $"{error.Path?.TrimStart('$', '.')} is of the wrong kind";
+        string[] faults = [.. unknown.Take(1).Select(name => $"{FileText.Quote(name)} is not known"), .. missing.Take(1).Select(name => $"{name} is missing")];
+        return faults.Length > 0 ? string.Join(" and ", faults) : $"{error.Path?.TrimStart('$', '.')} is of the wrong kind";
     }
 
     // An entry of the file.
