@@ -15,7 +15,7 @@ internal static class KernelBench
     {
         using BenchLock only = BenchLock.Take(Path.GetTempPath());
         using var team = new ThreadTeam(threadCount ?? Environment.ProcessorCount);
-        using var ceilings = new CeilingMeter(team, FreeBytes, quick);
+        using var ceilings = new CeilingMeter(team, FreeBytes, quick, cancellation);
         var timings = new List<ProductTiming>();
         foreach (ProductTiming timing in ProductTimings.Measure(team, quick ? 0.005 : 0.25, quick ? 1.0 / 16 : 1))
         {

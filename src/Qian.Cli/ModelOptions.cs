@@ -13,7 +13,7 @@ internal sealed class ModelOptions
     private readonly Option<string> _kv = new("--kv") { Description = "Type of attention keys and values: f16, bf16, f32 or q8_0", DefaultValueFactory = _ => "f16", HelpName = "TYPE" };
     private readonly Option<bool> _exact = new("--exact") { Description = "Float32 arithmetic throughout: slow, for verification" };
     private readonly Option<string?> _loadAs = new("--load-as") { Description = "Convert float weights while loading: q8_0, q4_k, bf16, f32, …", HelpName = "TYPE" };
-    private readonly Option<string?> _packedCache = new("--packed-cache") { Description = "Keep the packed weights in a file, so that the next start is instant: on (beside the model), a file or a folder", HelpName = "on|PATH" };
+    private readonly Option<string?> _packedCache = new("--packed-cache") { Description = "Keep the packed weights in a file, so that the next start is instant: on (beside the model), a file or a folder", HelpName = "on|off|PATH" };
     private readonly Option<double?> _yarn = new("--yarn") { Description = "YaRN factor for contexts longer than the model was trained for (2 doubles it)", HelpName = "FACTOR" };
 
     private readonly Option<string?> _adapter = new("--adapter") { Description = "LoRA adapter to run with: a PEFT folder or a .gguf adapter", HelpName = "PATH" };
@@ -48,7 +48,7 @@ internal sealed class ModelOptions
             ContextLength = parsed.GetValue(_context),
             KvType = Enum.Parse<KvType>(parsed.GetValue(_kv)!, ignoreCase: true),
             ExactArithmetic = parsed.GetValue(_exact),
-            PackedCache = parsed.GetValue(_packedCache),
+            PackedCache = parsed.GetValue(_packedCache) is { } place && place != "off" ? place : null,
         };
         if (parsed.GetValue(_loadAs) is { } name)
         {

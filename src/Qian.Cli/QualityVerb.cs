@@ -47,6 +47,8 @@ internal static class QualityVerb
             string[] texts = parsed.GetValue(text) ?? [];
             if (texts.Length == 0 && saved is null && (!withTools || save is not null))
                 throw new BadRequestException("--text: name a text to read, or compare tool calls with --tools");
+            if (texts.Length > 0 && saved is not null)
+                throw new BadRequestException("--text: the saved predictions hold the text that they were made of; leave one of the two out");
             if (withTools && wanted == 1)
                 throw new BadRequestException("--tools: both models are needed, one after the other; saved predictions hold no calls");
             if (save is not null && (parsed.GetValue(adapter) ?? parsed.GetValue(html)) is not null)

@@ -16,7 +16,11 @@ internal static class Terminal
 
     private static IAnsiConsole Create(TextWriter writer, bool isRedirected)
     {
-        IAnsiConsole console = AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(writer) });
+        var settings = new AnsiConsoleSettings { Out = new AnsiConsoleOutput(writer) };
+        // Whatever TERM says: a log is read by other programs.
+        if (isRedirected)
+            (settings.Ansi, settings.ColorSystem) = (AnsiSupport.No, ColorSystemSupport.NoColors);
+        IAnsiConsole console = AnsiConsole.Create(settings);
         if (isRedirected)
             console.Profile.Width = UnlimitedWidth;
         return console;

@@ -241,7 +241,7 @@ public sealed class ChatCompletionTests(ScriptedModel model) : IClassFixture<Scr
     [InlineData("guided_regex", """{"messages":[{"role":"user","content":"hi"}],"guided_regex":"(a"}""")]
     [InlineData("grammar", """{"messages":[{"role":"user","content":"hi"}],"grammar":"root ::= x"}""")]
     [InlineData("guided_regex", """{"messages":[{"role":"user","content":"hi"}],"response_format":{"type":"json_object"},"guided_regex":"a"}""")]
-    [InlineData("response_format", """{"messages":[{"role":"user","content":"hi"}],"guided_regex":"(a{1000}){1000}"}""")]
+    [InlineData("guided_regex", """{"messages":[{"role":"user","content":"hi"}],"guided_regex":"(a{1000}){1000}"}""")]
     [InlineData("tool_choice", """{"messages":[{"role":"user","content":"hi"}],"tools":[{"type":"function","function":{"name":"y"}}],"tool_choice":{"type":"function","function":{"name":"x"}}}""")]
     [InlineData("reasoning_effort", """{"messages":[{"role":"user","content":"hi"}],"reasoning_effort":"heroic"}""")]
     [InlineData("chat_template_kwargs.enable_thinking", """{"messages":[{"role":"user","content":"hi"}],"chat_template_kwargs":{"enable_thinking":"no"}}""")]

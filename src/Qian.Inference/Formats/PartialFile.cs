@@ -15,14 +15,17 @@ internal sealed class PartialFile : IDisposable
     private readonly bool _isKept;
     private bool _closed;
 
+    // One writer at a time: a second one is refused while the first is at it.
     // `isKept`: what is there already stays and is written over, and disposing without Commit leaves the file.
     public PartialFile(string path, bool isKept = false)
     {
         FinalPath = path;
         RegularFile.Require(path);
+        if (Directory.Exists(path))
+            throw new IOException($"{path}: this is a folder; expected a file.");
         _partPath = path + ".part";
         _isKept = isKept;
-        _stream = new FileStream(_partPath, isKept ? FileMode.OpenOrCreate : FileMode.Create, FileAccess.ReadWrite, FileShare.Read, BufferBytes);
+        _stream = new FileStream(_partPath, isKept ? FileMode.OpenOrCreate : FileMode.Create, FileAccess.ReadWrite, FileShare.None, BufferBytes);
     }
 
     public string FinalPath { get; set; }

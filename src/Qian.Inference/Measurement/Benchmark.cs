@@ -58,7 +58,7 @@ internal sealed partial class Benchmark : IDisposable
         _context = new SeededContext(model, _adapter);
         _logits = NativeBuffer.AllocateFloats((long)Math.Max(mostSequences, 1 + s_acceptance.Length) * model.Config.VocabularySize);
         _progress?.Report("the machine's ceilings");
-        _ceilings = new CeilingMeter(model.Team, freeBytes, request.Quick);
+        _ceilings = new CeilingMeter(model.Team, freeBytes, request.Quick, cancellation);
     }
 
     public static BenchReport Run(string path, EngineOptions options, BenchRequest request, IProgress<string>? progress = null, IProgress<LoadProgress>? loading = null, CancellationToken cancellation = default)

@@ -24,7 +24,7 @@ internal sealed class CeilingMeter : IDisposable
     private readonly List<double> _int8Samples = [];
     private readonly List<double> _float32Samples = [];
 
-    public CeilingMeter(ThreadTeam team, long freeBytes, bool quick)
+    public CeilingMeter(ThreadTeam team, long freeBytes, bool quick, CancellationToken cancellation = default)
     {
         _team = team;
         _productSeconds = quick ? 0.02 : 0.1;
@@ -33,7 +33,14 @@ internal sealed class CeilingMeter : IDisposable
         // Written once: pages that were never written are all one page of zeros, which sits in the cache.
         const int part = 1 << 20;
         for (long at = 0; at < _buffer.Bytes; at += part)
+        {
+            // Gigabytes of memory that is new take seconds.
+            if (cancellation.IsCancellationRequested)
+                _buffer.Dispose();
+            cancellation.ThrowIfCancellationRequested();
             _buffer.Span<byte>(at, (int)Math.Min(part, _buffer.Bytes - at)).Fill(1);
+        }
+
         ReadCeiling.Read(_buffer, team);
         (_int8, _int8Rounds) = Fastest(ProductCeiling.Int8);
         (_float32, _float32Rounds) = Fastest(ProductCeiling.Float32);

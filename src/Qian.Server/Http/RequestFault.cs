@@ -28,7 +28,8 @@ internal sealed class RequestFault : Exception
 
     public static RequestFault ContextExceeded(string parameter, int found, int contextLength) => Bad(
         parameter,
-        $"This model's context holds {contextLength} tokens, of which at least one is for the reply; the prompt has {found}. Shorten it, or serve the model with a longer context.",
+        // The words by which clients of either official API know that it is time to compact.
+        $"prompt is too long: {found} tokens > {contextLength - 1} maximum. This model's maximum context length is {contextLength} tokens, of which at least one is for the reply. Shorten the prompt, or serve the model with a longer context.",
         "context_length_exceeded");
 
     public static RequestFault WrongKey() => new(StatusCodes.Status401Unauthorized, "This server needs an API key, and the request has none that is valid.", code: "invalid_api_key");

@@ -19,6 +19,7 @@ internal static class ChatCompletionReader
             throw body.Invalid("top_logprobs", "it needs 'logprobs' to be true.");
         RefuseUnserved(body);
         ToolChoice choice = ToolChoice.Read(body);
+        OutputConstraint? constraint = ConstraintFields.Read(body, out string formatPath);
         return new ChatRequest
         {
             Messages = Messages(body, options.MaxMessageCount),
@@ -29,8 +30,9 @@ internal static class ChatCompletionReader
                 MaxTokens = body.Integer("max_completion_tokens", 1, int.MaxValue) ?? body.Integer("max_tokens", 1, int.MaxValue),
                 LogProbs = withLogProbs ? alternatives ?? 0 : null,
                 ThinkingBudget = body.Integer("thinking_budget", 0, int.MaxValue),
-                Constraint = ConstraintFields.Read(body),
+                Constraint = constraint,
             },
+            FormatPath = formatPath,
             MustCall = choice.MustCall,
             RequiredTool = choice.Tool,
             AllowedTools = choice.Allowed,
@@ -78,7 +80,7 @@ internal static class ChatCompletionReader
         string? effort = body.Text("reasoning_effort") ?? body.Object("reasoning")?.Text("effort");
         if (effort is not (null or "none" or "minimal" or "low" or "medium" or "high" or "xhigh" or "max"))
             throw body.Invalid("reasoning_effort", "expected none, minimal, low, medium or high.");
-        bool? thinks = kwargs?.Flag("enable_thinking") ?? body.Flag("enable_thinking") ?? (effort is null ? null : effort is not ("none" or "minimal"));
+        bool? thinks = kwargs?.Flag("enable_thinking") ?? body.Flag("enable_thinking") ?? (effort is not null ? effort is not ("none" or "minimal") : body.Integer("thinking_budget", 0, int.MaxValue) == 0 ? false : null);
         return new ChatTemplateOptions
         {
             EnableThinking = thinks,

@@ -27,7 +27,7 @@ internal sealed record CompletionRequest(ReplyOrder Order, bool Echoes, bool Wit
         List<int[]> prompts = Prompts(body, engine);
         if (prompts.Count * choiceCount > MostPrompts)
             throw body.Invalid("prompt", $"a request may have {MostPrompts} completions at most.");
-        SamplingOptions sampling = SamplingFields.Read(body) with { Constraint = ConstraintFields.Read(body), MaxTokens = Math.Max(1, maxTokens), LogProbs = logProbs };
+        SamplingOptions sampling = SamplingFields.Read(body) with { Constraint = ConstraintFields.Read(body, out string constraintPath), MaxTokens = Math.Max(1, maxTokens), LogProbs = logProbs };
         if (body.Text("suffix") is { } suffix)
         {
             prompts = [.. prompts.Select(prompt => FillIn(prompt, suffix, engine.Tokenizer, body))];
@@ -45,6 +45,7 @@ internal sealed record CompletionRequest(ReplyOrder Order, bool Echoes, bool Wit
             Prompts = prompts,
             ChoiceCount = choiceCount,
             Sampling = sampling,
+            ConstraintPath = constraintPath,
             PromptLogProbs = echoes ? logProbs : null,
             ScoresOnly = maxTokens == 0,
         };

@@ -11,18 +11,18 @@ internal static class ConstraintFields
     // The official field's name, for those who have to speak of it.
     public const string ChatFormat = "response_format", ResponsesFormat = "text.format";
 
-    // Of chat completions and completions.
-    public static OutputConstraint? Read(JsonFields body) => Read(body, ChatFormat, OfFormat(body.Object("response_format"), isFlat: false));
+    // Of chat completions and completions; `path` is the field that says it.
+    public static OutputConstraint? Read(JsonFields body, out string path) => Read(body, ChatFormat, OfFormat(body.Object("response_format"), isFlat: false), out path);
 
     // Of responses, which have the schema right in the format.
-    public static OutputConstraint? ReadResponses(JsonFields body)
+    public static OutputConstraint? ReadResponses(JsonFields body, out string path)
     {
         if (body.Has("response_format"))
             throw RequestFault.Bad("response_format", "Unsupported parameter: 'response_format'. In the Responses API, this parameter has moved to 'text.format'.", "unsupported_parameter");
-        return Read(body, ResponsesFormat, OfFormat(body.Object("text")?.Object("format"), isFlat: true));
+        return Read(body, ResponsesFormat, OfFormat(body.Object("text")?.Object("format"), isFlat: true), out path);
     }
 
-    private static OutputConstraint? Read(JsonFields body, string officialName, OutputConstraint? official)
+    private static OutputConstraint? Read(JsonFields body, string officialName, OutputConstraint? official, out string path)
     {
         OutputConstraint? found = null;
         string? first = null;
@@ -43,6 +43,7 @@ internal static class ConstraintFields
             Add("structured_outputs.json_object", outputs.Flag("json_object") == true ? OutputConstraint.JsonObject : null);
         }
 
+        path = first ?? officialName;
         return found;
 
         void Add(string name, OutputConstraint? constraint)

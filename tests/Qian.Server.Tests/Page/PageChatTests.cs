@@ -192,7 +192,7 @@ public sealed class PageChatTests(Chromium browser, ScriptedModel model) : IClas
 
         await page.Ask(string.Concat(Enumerable.Repeat("far too long ", 3000)));
         await page.Forgive("400");
-        Assert.Contains("context holds 2048 tokens", await page.Text(".message:last-child .notice.bad"), StringComparison.Ordinal);
+        Assert.Contains("context length is 2048 tokens", await page.Text(".message:last-child .notice.bad"), StringComparison.Ordinal);
     }
 
     [BrowserFact]

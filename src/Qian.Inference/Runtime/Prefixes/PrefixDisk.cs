@@ -16,6 +16,8 @@ internal sealed class PrefixDisk : IDisposable
     private long _bytes;
     private long _clock;
 
+    private const UnixFileMode OwnerOnly = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
+
     public PrefixDisk(string folder, long limitBytes, byte[] model)
     {
         Model = model;
@@ -24,7 +26,16 @@ internal sealed class PrefixDisk : IDisposable
         _blockFolder = Path.Combine(_folder, "blocks");
         try
         {
-            Directory.CreateDirectory(_blockFolder);
+            // What is in there was said by somebody; other users of the machine have no business with it.
+            if (OperatingSystem.IsWindows())
+            {
+                Directory.CreateDirectory(_blockFolder);
+            }
+            else
+            {
+                Directory.CreateDirectory(_blockFolder, OwnerOnly);
+                File.SetUnixFileMode(_folder, OwnerOnly);
+            }
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException)
         {

@@ -31,6 +31,7 @@ internal static class ResponsesReader
             throw body.Invalid("input", $"the conversation may have {options.MaxMessageCount} messages at most, with those of earlier responses.");
         bool withLogProbs = Includes(body);
         int? alternatives = body.Integer("top_logprobs", 0, SamplingFields.MostAlternatives);
+        OutputConstraint? constraint = ConstraintFields.ReadResponses(body, out string formatPath);
         Message[] instructions = body.Text("instructions") is { Length: > 0 } text ? [new Message(MessageRole.System, text)] : [];
         return new ResponsesRequest
         {
@@ -42,14 +43,14 @@ internal static class ResponsesReader
                 MustCall = choice.MustCall,
                 RequiredTool = choice.Tool,
                 AllowedTools = choice.Allowed,
-                FormatPath = ConstraintFields.ResponsesFormat,
+                FormatPath = formatPath,
                 Template = ChatCompletionReader.Thinking(body),
                 Sampling = SamplingFields.Read(body) with
                 {
                     MaxTokens = body.Integer("max_output_tokens", 1, int.MaxValue),
                     LogProbs = withLogProbs ? alternatives ?? 0 : null,
                     ThinkingBudget = body.Integer("thinking_budget", 0, int.MaxValue),
-                    Constraint = ConstraintFields.ReadResponses(body),
+                    Constraint = constraint,
                 },
                 OneCallOnly = body.Flag("parallel_tool_calls") == false,
                 Streams = body.Flag("stream") ?? false,
