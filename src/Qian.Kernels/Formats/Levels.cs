@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace Qian.Kernels;
 
@@ -96,9 +97,28 @@ internal readonly struct DenseCentre : ILevels
     // Value of each code.
     public static Vector128<sbyte> Table => Vector128.Create((sbyte)-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113);
 
-    // Climbs from the lowest level by the gap behind each midpoint passed: 15 comparisons for 8 values beat any table.
+    // Three steps down a tree of midpoints, then the level below or above the eighth: what Climbed finds, in a third of the instructions.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector256<float> Nearest(Vector256<float> values) =>
+    public static Vector256<float> Nearest(Vector256<float> values)
+    {
+        if (!Avx2.IsSupported)
+            return Climbed(values);
+        // A comparison that holds is −1: places count downwards from 0. Permutes read their lowest three bits, so place −n stands at 8 − n.
+        Vector256<float> quarters = Vector256.Create(-93.5f, 0, 0, 0, 0, 79, 19, -28.5f);
+        Vector256<float> eighths = Vector256.Create(-115.5f, 101, 61, 31.5f, 7, -16, -42, -74);
+        Vector256<float> below = Vector256.Create(-127f, 89, 53, 25, 1, -22, -49, -83);
+        Vector256<float> above = Vector256.Create(-104f, 113, 69, 38, 13, -10, -35, -65);
+        Vector256<float> isUpper = Vector256.GreaterThan(values, Vector256.Create(-4.5f));
+        Vector256<int> place = isUpper.AsInt32();
+        place = place + place + Vector256.GreaterThan(values, Vector256.ConditionalSelect(isUpper, Vector256.Create(45.5f), Vector256.Create(-57f))).AsInt32();
+        place = place + place + Vector256.GreaterThan(values, Avx2.PermuteVar8x32(quarters, place)).AsInt32();
+        return Vector256.ConditionalSelect(
+            Vector256.GreaterThan(values, Avx2.PermuteVar8x32(eighths, place)), Avx2.PermuteVar8x32(above, place), Avx2.PermuteVar8x32(below, place));
+    }
+
+    // The definition: climbs from the lowest level by the gap behind each midpoint passed.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> Climbed(Vector256<float> values) =>
         Vector256.Create(-127f)
         + Climb(values, -115.5f, 23) + Climb(values, -93.5f, 21) + Climb(values, -74f, 18) + Climb(values, -57f, 16)
         + Climb(values, -42f, 14) + Climb(values, -28.5f, 13) + Climb(values, -16f, 12) + Climb(values, -4.5f, 11)

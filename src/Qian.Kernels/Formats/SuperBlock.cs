@@ -138,9 +138,15 @@ internal static class SuperBlock
             ReadOnlySpan<float> w = weights.Slice(index * size, size);
             int centre = (int)MathF.Round(Math.Clamp(ideal[index] / scale, lowest, ~lowest));
             int first = Math.Clamp(centre - 1, lowest, ~lowest - (Neighbours - 1));
-            Vector256<float> errors = ScaleSearch.Errors<TLevels>(x, w, (Vector256.Create((float)first) + Vector256.Create(0f, 1, 2, 0, 1, 2, 0, 1)) * scale);
-            float least = ScaleSearch.Least(errors, out int nearest);
-            multipliers[index] = (sbyte)(first + nearest);
+            float least = float.PositiveInfinity;
+            multipliers[index] = (sbyte)first;
+            for (int multiplier = first; multiplier < first + Neighbours; multiplier++)
+            {
+                float error = ScaleSearch.Error<TLevels>(x, w, scale * multiplier);
+                if (error < least)
+                    (least, multipliers[index]) = (error, (sbyte)multiplier);
+            }
+
             sum += least;
         }
 

@@ -46,6 +46,15 @@ internal unsafe interface ILanes<TVec> where TVec : struct
     /// <summary>a·2^n for integral n from −160 to 160, rounded once (into subnormals too).</summary>
     static abstract TVec Scale(TVec a, TVec n);
 
+    /// <summary><paramref name="ifLess"/> where a is less than b, else <paramref name="otherwise"/>.</summary>
+    static abstract TVec SelectLess(TVec a, TVec b, TVec ifLess, TVec otherwise);
+
+    /// <summary>The bits that <paramref name="mask"/> names replaced by those of <paramref name="tag"/>.</summary>
+    static abstract TVec WithTag(TVec a, int mask, int tag);
+
+    /// <summary>As a number, one of the four bytes that each lane holds, lowest first.</summary>
+    static abstract TVec Byte(TVec a, int index);
+
     /// <summary>Sum of the lanes, always in the same order.</summary>
     static abstract float Sum(TVec a);
 }
@@ -120,6 +129,18 @@ internal readonly unsafe struct Lanes256 : ILanes<Vector256<float>>
         Vector256<int> half = whole >> 1;
         return a * PowerOfTwo(half) * PowerOfTwo(whole - half);
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> SelectLess(Vector256<float> a, Vector256<float> b, Vector256<float> ifLess, Vector256<float> otherwise) =>
+        Vector256.ConditionalSelect(Vector256.LessThan(a, b), ifLess, otherwise);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> WithTag(Vector256<float> a, int mask, int tag) =>
+        ((a.AsInt32() & Vector256.Create(~mask)) | Vector256.Create(tag)).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> Byte(Vector256<float> a, int index) =>
+        Vector256.ConvertToSingle(a.AsInt32() >>> 8 * index & Vector256.Create(255));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Sum(Vector256<float> a)
@@ -198,6 +219,18 @@ internal readonly unsafe struct Lanes512 : ILanes<Vector512<float>>
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> Scale(Vector512<float> a, Vector512<float> n) => Avx512F.Scale(a, n);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> SelectLess(Vector512<float> a, Vector512<float> b, Vector512<float> ifLess, Vector512<float> otherwise) =>
+        Vector512.ConditionalSelect(Vector512.LessThan(a, b), ifLess, otherwise);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> WithTag(Vector512<float> a, int mask, int tag) =>
+        ((a.AsInt32() & Vector512.Create(~mask)) | Vector512.Create(tag)).AsSingle();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> Byte(Vector512<float> a, int index) =>
+        Vector512.ConvertToSingle(a.AsInt32() >>> 8 * index & Vector512.Create(255));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Sum(Vector512<float> a) => Lanes256.Sum(Avx.Add(a.GetLower(), a.GetUpper()));

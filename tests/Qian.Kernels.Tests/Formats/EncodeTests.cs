@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 
 namespace Qian.Kernels.Tests.Formats;
 
@@ -107,6 +108,31 @@ public class EncodeTests
         var equal = new float[256];
         Array.Fill(equal, 2f);
         Assert.Equal(once, Encode(type, values, equal));
+    }
+
+    // The bytes of every machine and tier, plain and with importance. A change of a search changes them, and has to say what it did to the errors above.
+    [Theory]
+    [InlineData(WeightType.IQ4_NL, "A89982340A829C3E")]
+    [InlineData(WeightType.IQ4_XS, "64312A0CC70D3EDA")]
+    [InlineData(WeightType.IQ3_S, "61DAAAC2C3262E63")]
+    [InlineData(WeightType.IQ3_XXS, "697484182C28B308")]
+    [InlineData(WeightType.IQ2_S, "1A15C4C0D72954E0")]
+    [InlineData(WeightType.IQ2_XS, "BEF73ED60E57F5E1")]
+    [InlineData(WeightType.IQ2_XXS, "841DBFF3FBAC8CBB")]
+    public void Every_machine_writes_the_same_bytes(WeightType type, string hash)
+    {
+        // No function of the platform: sums of whole numbers, which grow from block to block so that scales of all sizes occur.
+        var values = new float[64 * 256];
+        var importance = new float[512];
+        uint state = 1;
+        for (int index = 0; index < values.Length; index++)
+            values[index] = MathF.ScaleB(Next() + Next() + Next() - 3 * 32768, index / 256 - 58);
+        for (int index = 0; index < importance.Length; index++)
+            importance[index] = Next() * Next();
+        byte[] bytes = [.. Encode(type, values, default), .. Encode(type, values, importance)];
+        Assert.Equal(hash, Convert.ToHexString(SHA256.HashData(bytes))[..16]);
+
+        float Next() => (state = state * 1664525 + 1013904223) >> 16;
     }
 
     [Theory]
