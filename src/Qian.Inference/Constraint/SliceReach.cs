@@ -4,35 +4,32 @@ namespace Qian.Inference.Constraint;
 // first asked for, by following the state over all characters of the kind at once. One per automaton and vocabulary; safe to share.
 internal sealed class SliceReach
 {
+    // State after any one character of a kind; see After.
+    public const int Nowhere = -1;
+    public const int Various = -2;
+
     private const int MostStates = 256;
 
     private readonly Automaton _automaton;
     private readonly TokenTrie _trie;
     private readonly int[][][] _rangeClasses;   // [slice][range of its sequences, in order] -> classes of bytes
-    // State after any one character of the widest kind; see After.
-    public const int Nowhere = -1;
-    public const int Various = -2;
-
-    private readonly int[] _after;   // 0 unknown, else 3 + what After says
-    private readonly byte[][] _known;            // [slice][state]: 0 unknown, else 1 + 2 * length + (exact ? 1 : 0)
+    private readonly int[][] _after;   // [slice][state]: 0 unknown, else 3 + what After says
+    private readonly byte[][] _known;   // [slice][state]: 0 unknown, else 1 + 2 * length + (exact ? 1 : 0)
 
     public SliceReach(Automaton automaton, TokenTrie trie)
     {
         _automaton = automaton;
         _trie = trie;
         _known = new byte[trie.Slices.Length][];
-        _after = new int[automaton.StateCount];
+        _after = new int[trie.Slices.Length][];
         _rangeClasses = new int[trie.Slices.Length][][];
         for (int slice = 0; slice < _known.Length; slice++)
         {
             _known[slice] = new byte[automaton.StateCount];
+            _after[slice] = new int[automaton.StateCount];
             _rangeClasses[slice] = [.. trie.Slices[slice].Sequences.SelectMany(sequence => sequence).Select(range => ClassesOf(range.Low, range.High))];
         }
     }
-
-    public Automaton Automaton => _automaton;
-
-    public TokenTrie Trie => _trie;
 
     // Any text of up to `length` characters of the kind may follow. Exact: and no longer one of that kind, by any way.
     public (int Length, bool IsExact) Of(int state, int slice)
@@ -48,20 +45,30 @@ internal sealed class SliceReach
         return ((known - 1) / 2, (known - 1) % 2 == 1);
     }
 
-    // The one state that any character of the widest kind leads to; Nowhere when none may follow, Various when it depends.
-    public int After(int state)
+    // The one state that any character of the kind leads to; Nowhere when none may follow, Various when it depends.
+    public int After(int state, int slice)
     {
-        int known = Volatile.Read(ref _after[state]);
+        int known = Volatile.Read(ref _after[slice][state]);
         if (known == 0)
         {
             var ends = new HashSet<int>();
-            (bool all, bool none) = Read(state, _known.Length - 1, ends);
+            (bool all, bool none) = Read(state, slice, ends);
             int after = none ? Nowhere : all && ends.Count == 1 ? ends.First() : Various;
             known = 3 + after;
-            Volatile.Write(ref _after[state], known);
+            Volatile.Write(ref _after[slice][state], known);
         }
 
         return known - 3;
+    }
+
+    // No walk from the state looks at more nodes than stand under the bytes that may follow.
+    public int MostNodesFrom(int state)
+    {
+        ReadOnlySpan<int> next = _automaton.NextOf(state);
+        int nodes = 0;
+        for (int value = 0; value < 256; value++)
+            nodes += next[_automaton.ClassOf[value]] >= 0 ? _trie.NodesUnder(value) : 0;
+        return nodes;
     }
 
     private int[] ClassesOf(byte low, byte high)
@@ -76,12 +83,32 @@ internal sealed class SliceReach
         return [.. classes];
     }
 
+    // Most states lead on to one other, which one has been at before: a count's states differ by a step.
     private (int Length, bool IsExact) Find(int state, int slice)
+    {
+        bool stays = true;
+        for (int length = 0; length < TokenTrie.MaxSliceLength; length++)
+        {
+            int after = After(state, slice);
+            if (after == Various)
+                return FindFrom(state, slice, length, stays);
+            stays &= _automaton.IsPlain(state);
+            if (after == Nowhere)
+                return (length, stays);
+            if (after == state)
+                break;
+            state = after;
+        }
+
+        return (TokenTrie.MaxSliceLength, true);
+    }
+
+    // The same from where there is more than one way; `length` characters were read before.
+    private (int Length, bool IsExact) FindFrom(int state, int slice, int length, bool stays)
     {
         var seen = new HashSet<int> { state };
         var current = new List<int> { state };
-        bool stays = true;
-        for (int length = 0; length < TokenTrie.MaxSliceLength; length++)
+        for (; length < TokenTrie.MaxSliceLength; length++)
         {
             bool all = true, none = true;
             var ends = new HashSet<int>();
