@@ -113,7 +113,7 @@ internal sealed class MaskMaker
         {
             if (length > 0)
             {
-                int after = _reach.After(place.State, TokenTrie.WidestSlice);
+                int after = _reach.After(place.State, TokenTrie.WidestSlice, out _);
                 if (after < 0)
                     break;
                 place = place with { State = after };
@@ -130,9 +130,9 @@ internal sealed class MaskMaker
         for (int length = 0; length < _trie.Tails.Length; length++)
         {
             int state = place.State;
-            if (!_plan.Automaton.CallsOf(state).IsEmpty || (place.Frame != 0 && _plan.Automaton.Accepts[state]))
+            int after = _reach.After(state, TokenTrie.WidestSlice, out bool mayEnd);
+            if (!_plan.Automaton.CallsOf(state).IsEmpty || (place.Frame != 0 && mayEnd))
                 return false;
-            int after = _reach.After(state, TokenTrie.WidestSlice);
             if (after < 0)
                 return after == SliceReach.Nowhere || length == _trie.Tails.Length - 1;
             place = place with { State = after };

@@ -13,20 +13,20 @@ internal sealed class SliceReach
     private readonly Automaton _automaton;
     private readonly TokenTrie _trie;
     private readonly int[][][] _rangeClasses;   // [slice][range of its sequences, in order] -> classes of bytes
-    private readonly int[][] _after;   // [slice][state]: 0 unknown, else 3 + what After says
-    private readonly byte[][] _known;   // [slice][state]: 0 unknown, else 1 + 2 * length + (exact ? 1 : 0)
+    private readonly Character?[][] _characters;   // [slice][state]
+    private readonly byte[][] _known;              // [slice][state]: 0 unknown, else 1 + 2 * length + (exact ? 1 : 0)
 
     public SliceReach(Automaton automaton, TokenTrie trie)
     {
         _automaton = automaton;
         _trie = trie;
         _known = new byte[trie.Slices.Length][];
-        _after = new int[trie.Slices.Length][];
+        _characters = new Character?[trie.Slices.Length][];
         _rangeClasses = new int[trie.Slices.Length][][];
         for (int slice = 0; slice < _known.Length; slice++)
         {
             _known[slice] = new byte[automaton.StateCount];
-            _after[slice] = new int[automaton.StateCount];
+            _characters[slice] = new Character?[automaton.StateCount];
             _rangeClasses[slice] = [.. trie.Slices[slice].Sequences.SelectMany(sequence => sequence).Select(range => ClassesOf(range.Low, range.High))];
         }
     }
@@ -38,27 +38,19 @@ internal sealed class SliceReach
         if (known == 0)
         {
             (int length, bool isExact) = Find(state, slice);
-            known = (byte)(1 + (2 * length) + (isExact ? 1 : 0));
-            Volatile.Write(ref _known[slice][state], known);
+            known = Note(state, slice, length, isExact);
         }
 
         return ((known - 1) / 2, (known - 1) % 2 == 1);
     }
 
-    // The one state that any character of the kind leads to; Nowhere when none may follow, Various when it depends.
-    public int After(int state, int slice)
+    // The one state that any character of the kind leads to; Nowhere when none may follow, Various when it depends. `mayEnd`: the rule may end at the
+    // state or before such a character does.
+    public int After(int state, int slice, out bool mayEnd)
     {
-        int known = Volatile.Read(ref _after[slice][state]);
-        if (known == 0)
-        {
-            var ends = new HashSet<int>();
-            (bool all, bool none) = Read(state, slice, ends);
-            int after = none ? Nowhere : all && ends.Count == 1 ? ends.First() : Various;
-            known = 3 + after;
-            Volatile.Write(ref _after[slice][state], known);
-        }
-
-        return known - 3;
+        Character character = AnyOf(state, slice);
+        mayEnd = _automaton.Accepts[state] || character.EndsInside;
+        return character.None ? Nowhere : character.All && character.Ends.Length == 1 ? character.Ends[0] : Various;
     }
 
     // No walk from the state looks at more nodes than stand under the bytes that may follow.
@@ -69,6 +61,13 @@ internal sealed class SliceReach
         for (int value = 0; value < 256; value++)
             nodes += next[_automaton.ClassOf[value]] >= 0 ? _trie.NodesUnder(value) : 0;
         return nodes;
+    }
+
+    private byte Note(int state, int slice, int length, bool isExact)
+    {
+        byte known = (byte)(1 + (2 * length) + (isExact ? 1 : 0));
+        Volatile.Write(ref _known[slice][state], known);
+        return known;
     }
 
     private int[] ClassesOf(byte low, byte high)
@@ -89,10 +88,10 @@ internal sealed class SliceReach
         bool stays = true;
         for (int length = 0; length < TokenTrie.MaxSliceLength; length++)
         {
-            int after = After(state, slice);
+            int after = After(state, slice, out bool mayEnd);
             if (after == Various)
                 return FindFrom(state, slice, length, stays);
-            stays &= _automaton.IsPlain(state);
+            stays &= !mayEnd && _automaton.IsPlain(state);
             if (after == Nowhere)
                 return (length, stays);
             if (after == state)
@@ -107,41 +106,61 @@ internal sealed class SliceReach
     private (int Length, bool IsExact) FindFrom(int state, int slice, int length, bool stays)
     {
         var seen = new HashSet<int> { state };
-        var current = new List<int> { state };
+        HashSet<int> current = [state], next = [];
         for (; length < TokenTrie.MaxSliceLength; length++)
         {
             bool all = true, none = true;
-            var ends = new HashSet<int>();
+            next.Clear();
+            bool grows = false;
             foreach (int member in current)
             {
-                (bool memberAll, bool memberNone) = Read(member, slice, ends);
-                all &= memberAll;
-                none &= memberNone;
-                stays &= _automaton.IsPlain(member);
+                Character character = AnyOf(member, slice);
+                all &= character.All;
+                none &= character.None;
+                stays &= _automaton.IsPlain(member) && !character.EndsInside;
                 if (!all && !none)
                     return (length, false);
+                foreach (int end in character.Ends)
+                {
+                    grows |= seen.Add(end);
+                    next.Add(end);
+                }
             }
 
             if (!all)
                 return (length, none && stays);
-            // Nothing new: it goes round for ever.
-            bool grows = false;
-            foreach (int end in ends)
-                grows |= seen.Add(end);
+            // Nothing new: it goes round for ever, wherever it begins.
             if (!grows)
+            {
+                foreach (int member in seen)
+                    Note(member, slice, TokenTrie.MaxSliceLength, isExact: true);
                 break;
+            }
+
             if (seen.Count > MostStates)
                 return (length + 1, false);
-            current = [.. ends];
+            (current, next) = (next, current);
         }
 
         return (TokenTrie.MaxSliceLength, true);
     }
 
-    // One character of the kind from a state: whether all lead on, whether none does, and where to.
-    private (bool All, bool None) Read(int state, int slice, HashSet<int> ends)
+    private Character AnyOf(int state, int slice)
     {
-        bool all = true, none = true;
+        ref Character? known = ref _characters[slice][state];
+        if (Volatile.Read(ref known) is { } character)
+            return character;
+        var ends = new HashSet<int>();
+        (bool all, bool none, bool endsInside) = Read(state, slice, ends);
+        character = new Character(all, none, endsInside, [.. ends]);
+        Volatile.Write(ref known, character);
+        return character;
+    }
+
+    // One character of the kind from a state: whether all lead on, whether none does, and where to.
+    private (bool All, bool None, bool EndsInside) Read(int state, int slice, HashSet<int> ends)
+    {
+        bool all = true, none = true, endsInside = false;
         int at = 0;
         Span<int> from = stackalloc int[MostStates];
         Span<int> to = stackalloc int[MostStates];
@@ -159,13 +178,17 @@ internal sealed class SliceReach
                         int next = _automaton.Next[(member * _automaton.ClassCount) + c];
                         bool isOn = next >= 0;
                         all &= isOn;
-                        // Inside a character no other way may branch off; and where more nesting is needed it may not fit.
-                        all &= !isOn || (_automaton.Need[next] <= _automaton.Need[state] && (i == sequence.Length - 1 || _automaton.IsPlain(next)));
                         none &= !isOn;
+                        // Where more nesting is needed it may not fit.
+                        all &= !isOn || _automaton.Need[next] <= _automaton.Need[state];
+                        // Inside a character no other way may branch off, except that a rule may end.
+                        bool isInside = isOn && i < sequence.Length - 1;
+                        all &= !isInside || _automaton.CallsOf(next).IsEmpty;
+                        endsInside |= isInside && _automaton.Accepts[next];
                         if (isOn && !to[..toCount].Contains(next))
                         {
                             if (toCount == MostStates)
-                                return (false, false);
+                                return (false, false, false);
                             to[toCount++] = next;
                         }
                     }
@@ -182,6 +205,9 @@ internal sealed class SliceReach
                 ends.Add(end);
         }
 
-        return (all, none);
+        return (all, none, endsInside);
     }
+
+    // What one character of a kind does to a state, whichever it is. EndsInside: a rule may end before the character does.
+    private sealed record Character(bool All, bool None, bool EndsInside, int[] Ends);
 }

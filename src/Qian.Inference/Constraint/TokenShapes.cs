@@ -1,25 +1,20 @@
-using System.Runtime.InteropServices;
-
 namespace Qian.Inference.Constraint;
 
-// The vocabulary as an automaton sees it. Bytes that lead to the same from every state are one, so that tokens become shapes: [^,]{1,80} knows commas
-// and other characters, and a quarter of a million tokens have few shapes under it. One walk over the shapes then gives a mask, whatever sets the
+// The vocabulary as an automaton sees it. Bytes that lead to the same from every state are one, characters likewise, so that tokens become shapes: [^,]{1,80} knows
+// commas and other characters, and a quarter of a million tokens have few shapes under it. One walk over the shapes then gives a mask, whatever sets the
 // constraint is made of. Where the automaton tells most letters apart nothing is won, but what is behind its words may do with few: of
 // "name: [^,]{1,80}" the part that no longer tells the letters of "name" apart.
 internal sealed class TokenShapes
 {
     private const int MostColumns = 64;
 
-    // Entries of the table that shapes are found by.
-    private const int MostChildren = 1 << 20;
-
     // Vocabularies by shapes that are kept, of about two megabytes at most.
     private const int MostKept = 4;
 
-    // Entries of the table to be looked at in search of parts with few shapes.
-    private const long MostWork = 10_000_000;
+    private const int MostTries = 3;
 
-    private const int Dead = -1;
+    // Entries of the table to be looked at in search of parts with few shapes.
+    private const long MostWork = 40_000_000;
 
     private readonly Automaton _automaton;
     private readonly TokenTrie _trie;
@@ -35,7 +30,7 @@ internal sealed class TokenShapes
         _of = new TailWalk?[automaton.StateCount];
         int[] states = [.. Enumerable.Range(0, automaton.StateCount)];
         int[] columns = ColumnsOf(states, out int fewest);
-        if (TryGroup(columns, fewest) is { } whole)
+        if (TryGroup(states, columns, fewest) is { } whole)
             Array.Fill(_of, whole);
         // A rule's states go on in their callers, so that no part of what calls rules is closed.
         else if (mostNodes > 0 && !Array.Exists(states, state => !automaton.CallsOf(state).IsEmpty))
@@ -48,16 +43,19 @@ internal sealed class TokenShapes
     // The shapes for masks of the state, and of any other that is reached with it; null where there are too many.
     public TailWalk? Of(int state) => _of[state];
 
-    private TailWalk? TryGroup(int[] columns, int count) => count > MostColumns ? null : new Grouping(columns, count, _trie, _mostNodes).Run();
+    private TailWalk? TryGroup(int[] states, int[] columns, int count) =>
+        count > MostColumns ? null : new ShapeTrie(columns, count, new CharacterShapes(_automaton, states, columns, count), _trie, _mostNodes).Group();
 
     // `fewest`: as many columns were too many.
     private void FindParts(SliceReach reach, int fewest)
     {
-        int light = _trie.NodeCount / 16, kept = 0;
+        int light = _trie.NodeCount / 16, kept = 0, tries = 0;
         long left = MostWork;
         foreach (int state in StatesFrom(_automaton.Start))
         {
             left -= 256;
+            if (left < 0)
+                return;
             if (_of[state] is not null || reach.MostNodesFrom(state) < light)
                 continue;
             int[] part = StatesFrom(state);
@@ -67,9 +65,11 @@ internal sealed class TokenShapes
             int[] columns = ColumnsOf(part, out int count);
             if (count >= fewest)
                 continue;
-            if (TryGroup(columns, count) is not { } shapes)
+            if (TryGroup(part, columns, count) is not { } shapes)
             {
                 fewest = count;
+                if (++tries == MostTries)
+                    return;
                 continue;
             }
 
@@ -100,7 +100,7 @@ internal sealed class TokenShapes
         return [.. found];
     }
 
-    // [byte]: a number for all bytes that lead to the same from each of the states, Dead where none may be read in any.
+    // [byte]: a number for all bytes that lead to the same from each of the states, ShapeTrie.Dead where none may be read in any.
     private int[] ColumnsOf(int[] states, out int count)
     {
         int classes = _automaton.ClassCount;
@@ -122,7 +122,7 @@ internal sealed class TokenShapes
         var columnOf = new int[classes];
         for (int c = 0; c < classes; c++)
         {
-            columnOf[c] = isRead[c] ? firsts.FindIndex(first => hashes[first] == hashes[c] && AreEqual(states, first, c)) : Dead;
+            columnOf[c] = isRead[c] ? firsts.FindIndex(first => hashes[first] == hashes[c] && AreEqual(states, first, c)) : ShapeTrie.Dead;
             if (!isRead[c] || columnOf[c] >= 0)
                 continue;
             columnOf[c] = firsts.Count;
@@ -146,98 +146,5 @@ internal sealed class TokenShapes
         }
 
         return true;
-    }
-
-    // Finds the shape of every token by going over the tries once; shapes are nodes of a trie of their own.
-    private sealed class Grouping(int[] columns, int columnCount, TokenTrie trie, int mostNodes)
-    {
-        private readonly List<(int Parent, byte Label)> _nodes = [(-1, 0)];
-        private readonly int[] _shapeOf = new int[trie.VocabularySize];   // [id] -> node, 0 for what can never be read
-        private int[] _children = new int[columnCount];                   // [nodes, columns], 0 where there is none
-
-        public TailWalk? Run()
-        {
-            foreach (TrieWalk walk in (TrieWalk[])[trie.Rest, .. trie.Slices.Select(slice => slice.Tokens)])
-            {
-                if (!Add(walk))
-                    return null;
-            }
-
-            var counts = new int[_nodes.Count];
-            foreach (int node in _shapeOf)
-                counts[node]++;
-            var shapes = new List<ReadOnlyMemory<byte>>();
-            var ids = new List<int[]>();
-            var place = new int[_nodes.Count];
-            for (int node = 1; node < counts.Length; node++)
-            {
-                if (counts[node] == 0)
-                    continue;
-                place[node] = shapes.Count;
-                shapes.Add(BytesOf(node));
-                ids.Add(new int[counts[node]]);
-            }
-
-            for (int id = _shapeOf.Length - 1; id >= 0; id--)
-            {
-                int node = _shapeOf[id];
-                if (node != 0)
-                    ids[place[node]][--counts[node]] = id;
-            }
-
-            return new TailWalk([.. shapes], [.. ids], trie.WordCount);
-        }
-
-        private bool Add(TrieWalk walk)
-        {
-            TrieNode[] nodes = walk.Nodes;
-            var path = new int[trie.Depth + 1];
-            for (int i = 0; i < nodes.Length;)
-            {
-                ref readonly TrieNode node = ref nodes[i];
-                int column = columns[node.Label];
-                if (column == Dead)
-                {
-                    i = node.After;
-                    continue;
-                }
-
-                int shape = _children[(path[node.Depth] * columnCount) + column];
-                if (shape == 0)
-                {
-                    if (_nodes.Count >= mostNodes || _nodes.Count * columnCount > MostChildren)
-                        return false;
-                    shape = Grow(path[node.Depth], column, node.Label);
-                }
-
-                path[node.Depth + 1] = shape;
-                if (node.Token >= 0)
-                    _shapeOf[node.Token] = shape;
-                i++;
-            }
-
-            foreach ((int of, int id) in walk.Doubles ?? [])
-                _shapeOf[id] = _shapeOf[of];
-            return true;
-        }
-
-        private int Grow(int parent, int column, byte label)
-        {
-            int node = _nodes.Count;
-            _nodes.Add((parent, label));
-            if (_children.Length < (node + 1) * columnCount)
-                Array.Resize(ref _children, 2 * (node + 1) * columnCount);
-            _children[(parent * columnCount) + column] = node;
-            return node;
-        }
-
-        private byte[] BytesOf(int node)
-        {
-            var bytes = new List<byte>();
-            for (; node != 0; node = _nodes[node].Parent)
-                bytes.Add(_nodes[node].Label);
-            CollectionsMarshal.AsSpan(bytes).Reverse();
-            return [.. bytes];
-        }
     }
 }
