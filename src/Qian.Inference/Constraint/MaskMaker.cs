@@ -20,7 +20,7 @@ internal sealed class MaskMaker
         _reach = plan.Reach;
         _trie = plan.Trie;
         _walk = walk;
-        _table = new PlaceTable(plan.Automaton, walk, _trie.Depth);
+        _table = new PlaceTable(plan.Automaton, plan.Reach, walk, _trie.Depth);
     }
 
     // Nodes that the latest mask took looking at; 0 when others had made it.
@@ -56,7 +56,7 @@ internal sealed class MaskMaker
         _table.Load(places);
         if (_plan.Shapes.Of(places[0].State) is { } shapes)
         {
-            Steps += _table.Mark(shapes.Walk, shapes, mask);
+            Steps += _table.Mark(shapes.Walk, shapes, -1, mask);
         }
         else
         {
@@ -96,7 +96,7 @@ internal sealed class MaskMaker
         }
 
         if (best < TokenTrie.MaxSliceLength && !isExact)
-            Walk(slice.Tokens, mask);
+            Walk(slice.Tokens, index, mask);
     }
 
     // Where any text leads from state to state, what tokens begin with need not be read: their ends are read from the state they come to.
@@ -104,7 +104,7 @@ internal sealed class MaskMaker
     {
         if (places.Length != 1 || !LeadsOn(places[0]))
         {
-            Walk(_trie.Rest, mask);
+            Walk(_trie.Rest, -1, mask);
             return;
         }
 
@@ -120,7 +120,7 @@ internal sealed class MaskMaker
                 _table.Load([place]);
             }
 
-            Steps += _table.Mark(_trie.Tails[length].Walk, _trie.Tails[length], mask);
+            Steps += _table.Mark(_trie.Tails[length].Walk, _trie.Tails[length], -1, mask);
         }
     }
 
@@ -141,9 +141,9 @@ internal sealed class MaskMaker
         return true;
     }
 
-    private void Walk(TrieWalk tokens, Span<ulong> mask)
+    private void Walk(TrieWalk tokens, int slice, Span<ulong> mask)
     {
-        Steps += _table.Mark(tokens, null, mask);
+        Steps += _table.Mark(tokens, null, slice, mask);
         if (tokens.Doubles is null)
             return;
         foreach ((int of, int id) in tokens.Doubles)

@@ -14,7 +14,11 @@ internal sealed class PlaceTable
     private const int Dead = -1, Unknown = -2;
     private const int BucketCount = 1024;
 
+    // Subtrees of fewer nodes are walked.
+    private const int LeastSubtree = 16;
+
     private readonly ConstraintWalk _walk;
+    private readonly SliceReach _reach;
     private readonly byte[] _classOf;
     private readonly int _classCount;
     private readonly int[] _path;        // [level] -> index of a row's first entry in _next
@@ -28,8 +32,9 @@ internal sealed class PlaceTable
     private int _placeCount;
     private int _restartAt;
 
-    public PlaceTable(Automaton automaton, ConstraintWalk walk, int depth)
+    public PlaceTable(Automaton automaton, SliceReach reach, ConstraintWalk walk, int depth)
     {
+        _reach = reach;
         _walk = walk;
         _classOf = automaton.ClassOf;
         _classCount = automaton.ClassCount;
@@ -60,8 +65,8 @@ internal sealed class PlaceTable
     }
 
     // Sets the bits of all tokens of the trie that level 0 can read; `tails`: what a token of the trie stands for, null where it is the id.
-    // Gives how many nodes were looked at, or would have been in the time.
-    public int Mark(TrieWalk tokens, TailWalk? tails, Span<ulong> mask)
+    // `slice`: the kind that all their characters are of, or -1. Gives how many nodes were looked at, or would have been in the time.
+    public int Mark(TrieWalk tokens, TailWalk? tails, int slice, Span<ulong> mask)
     {
         TrieNode[] nodes = tokens.Nodes;
         int[] path = _path;
@@ -91,6 +96,13 @@ internal sealed class PlaceTable
                     continue;
                 }
 
+                if (slice >= 0 && node.After - i >= LeastSubtree && IsFree(to, slice, nodes[i + 1].Label))
+                {
+                    steps += tokens.MarkUnder(i, mask);
+                    i = node.After;
+                    continue;
+                }
+
                 path[level + 1] = to;
                 i++;
                 if (node.Token < 0)
@@ -103,6 +115,13 @@ internal sealed class PlaceTable
         }
 
         return steps;
+    }
+
+    // Any text of the kind may follow, be it from within a character: `label` is one of the bytes that come next.
+    private bool IsFree(int at, int slice, byte label)
+    {
+        Row row = _rows[at / _classCount];
+        return row.PlaceCount == 1 && _reach.IsFree(_places[row.FirstPlace].State, slice, isInside: label is >= 0x80 and < 0xC0);
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]

@@ -16,8 +16,11 @@ internal sealed class SliceReach
     private readonly Character?[][] _characters;   // [slice][state]
     private readonly byte[][] _known;              // [slice][state]: 0 unknown, else 1 + 2 * length + (exact ? 1 : 0)
 
+    private readonly byte[] _free;                 // [state]: 0 unknown, 1 not, 2 any bytes of the widest kind may follow for ever
+
     public SliceReach(Automaton automaton, TokenTrie trie)
     {
+        _free = new byte[automaton.StateCount];
         _automaton = automaton;
         _trie = trie;
         _known = new byte[trie.Slices.Length][];
@@ -51,6 +54,44 @@ internal sealed class SliceReach
         Character character = AnyOf(state, slice);
         mayEnd = _automaton.Accepts[state] || character.EndsInside;
         return character.None ? Nowhere : character.All && character.Ends.Length == 1 ? character.Ends[0] : Various;
+    }
+
+    // The rest of any token of the kind may follow. Inside a character that is known only where bytes are not told apart by whose they are.
+    public bool IsFree(int state, int slice, bool isInside)
+    {
+        if (!isInside && Of(state, slice).Length == TokenTrie.MaxSliceLength)
+            return true;
+        byte known = Volatile.Read(ref _free[state]);
+        return (known != 0 ? known : FindFree(state)) == 2;
+    }
+
+    private byte FindFree(int state)
+    {
+        var seen = new HashSet<int> { state };
+        var queue = new Queue<int>(seen);
+        while (queue.TryDequeue(out int at))
+        {
+            foreach (int[] classes in _rangeClasses[^1])
+            {
+                foreach (int c in classes)
+                {
+                    int next = _automaton.NextOf(at)[c];
+                    if (next < 0 || _automaton.Need[next] > _automaton.Need[at] || seen.Count > MostStates)
+                    {
+                        Volatile.Write(ref _free[state], 1);
+                        return 1;
+                    }
+
+                    if (seen.Add(next))
+                        queue.Enqueue(next);
+                }
+            }
+        }
+
+        // Wherever that leads, it goes on so.
+        foreach (int member in seen)
+            Volatile.Write(ref _free[member], 2);
+        return 2;
     }
 
     // No walk from the state looks at more nodes than stand under the bytes that may follow.

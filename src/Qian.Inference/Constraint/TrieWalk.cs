@@ -11,15 +11,17 @@ internal sealed class TrieWalk
         var nodes = new List<TrieNode>();
         var path = new List<int>();
         ReadOnlySpan<byte> previous = [];
-        foreach (int id in ids)
+        Ids = [.. ids];
+        for (int index = 0; index < Ids.Length; index++)
         {
+            int id = Ids[index];
             ReadOnlySpan<byte> token = bytes[id].Span;
             int shared = previous.CommonPrefixLength(token);
             Close(path, shared, nodes);
             for (int i = shared; i < token.Length; i++)
             {
                 path.Add(nodes.Count);
-                nodes.Add(new TrieNode { Label = token[i], Depth = (ushort)i, Token = -1 });
+                nodes.Add(new TrieNode { Label = token[i], Depth = (ushort)i, Token = -1, FirstId = index });
             }
 
             // Two tokens of the same bytes: a chain of nodes at the same place would need walking twice, so the second hangs on the first.
@@ -41,11 +43,24 @@ internal sealed class TrieWalk
 
     public TrieNode[] Nodes { get; }
 
+    // All tokens in the order of the nodes, so that those of a subtree stand together.
+    public int[] Ids { get; }
+
     // Nodes without a parent, and their labels.
     public (int Node, byte Label)[] Roots { get; }
 
     // Ids whose bytes are those of another token, which stands for both in the trie.
     public List<(int Of, int Id)>? Doubles { get; }
+
+    // Sets the bits of all tokens at the node and below it. Gives about how many steps of a walk that costs.
+    public int MarkUnder(int node, Span<ulong> mask)
+    {
+        int after = Nodes[node].After;
+        ReadOnlySpan<int> ids = Ids.AsSpan(Nodes[node].FirstId..(after < Nodes.Length ? Nodes[after].FirstId : Ids.Length));
+        foreach (int id in ids)
+            mask[id >> 6] |= 1UL << (id & 63);
+        return ids.Length / 4;
+    }
 
     private static void Close(List<int> path, int depth, List<TrieNode> nodes)
     {
@@ -103,6 +118,7 @@ internal struct TrieNode
 {
     public int Token;
     public int After;
+    public int FirstId;   // in Ids
     public ushort Depth;
     public byte Label;
 }
