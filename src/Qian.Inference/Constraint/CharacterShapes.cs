@@ -24,12 +24,6 @@ internal sealed class CharacterShapes
             if (columns[value] != ShapeTrie.Dead)
                 _byteOf[columns[value]] = (byte)value;
         }
-
-        for (int column = 0; column < columnCount; column++)
-        {
-            if (_byteOf[column] < 0x80)
-                Add([_byteOf[column]]);
-        }
     }
 
     // Bytes that do what these do, of the same columns for characters of the same columns. Empty when no state reads them.
@@ -40,6 +34,9 @@ internal sealed class CharacterShapes
             key = (key << 8) | (uint)columns[value];
         if (!_known.TryGetValue(key, out byte[]? shape))
         {
+            if (_known.Count == 0)
+                AddBytes();
+
             byte[] bytes = character.ToArray();
             for (int i = 0; i < bytes.Length; i++)
                 bytes[i] = _byteOf[columns[bytes[i]]];
@@ -47,6 +44,15 @@ internal sealed class CharacterShapes
         }
 
         return shape;
+    }
+
+    private void AddBytes()
+    {
+        foreach (byte value in _byteOf)
+        {
+            if (value < 0x80)
+                Add([value]);
+        }
     }
 
     private byte[] Add(byte[] bytes)

@@ -10,7 +10,7 @@ internal sealed class ShapeTrie(int[] columns, int columnCount, CharacterShapes 
     public const int Dead = -1;
 
     // Entries of the table of children.
-    private const int MostChildren = 1 << 20;
+    private const int MostChildren = 1 << 18;
 
     private const int Full = -1;
 
@@ -21,7 +21,8 @@ internal sealed class ShapeTrie(int[] columns, int columnCount, CharacterShapes 
     // Null where there are too many shapes.
     public TailWalk? Group()
     {
-        foreach (TrieWalk walk in (TrieWalk[])[trie.Rest, .. trie.Slices.Select(slice => slice.Tokens)])
+        // Letters first: where they are told apart there are soon too many.
+        foreach (TrieWalk walk in (TrieWalk[])[.. trie.Slices.Select(slice => slice.Tokens), trie.Rest])
         {
             if (!Add(walk))
                 return null;

@@ -11,7 +11,7 @@ internal sealed class TokenShapes
     // Vocabularies by shapes that are kept, of about two megabytes at most.
     private const int MostKept = 4;
 
-    private const int MostTries = 3;
+    private const int MostTries = 2;
 
     // Entries of the table to be looked at in search of parts with few shapes.
     private const long MostWork = 40_000_000;
@@ -38,7 +38,7 @@ internal sealed class TokenShapes
     }
 
     // More nodes than this are not worth making and walking: slices of the vocabulary do better.
-    public static int UsualMostNodes(TokenTrie trie) => Math.Min(1 << 15, trie.NodeCount / 8);
+    public static int UsualMostNodes(TokenTrie trie) => Math.Min(1 << 14, trie.NodeCount / 8);
 
     // The shapes for masks of the state, and of any other that is reached with it; null where there are too many.
     public TailWalk? Of(int state) => _of[state];
