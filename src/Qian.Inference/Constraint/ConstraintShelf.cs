@@ -39,7 +39,6 @@ internal sealed class ConstraintShelf
         if (insideThinking)
             grammar = grammar with { Root = Term.Of(ReplyText.Thinking, grammar.Root), UsesMarkup = true };
         var plan = new MaskPlan(Automaton.Compile(grammar), _trie.Value);
-        plan.Prepare();
         lock (_lock)
         {
             _kept.Add((key, plan));

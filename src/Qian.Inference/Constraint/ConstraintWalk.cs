@@ -40,9 +40,6 @@ internal sealed class ConstraintWalk
 
     public int Depth(int frame) => _frames.Depth(frame);
 
-    // A caller that is none: for states whose masks do not depend on who called.
-    public int AnyCaller() => _frames.Push(_automaton.Start, 0);
-
     public void ForgetFrames(int count) => _frames.Truncate(count);
 
     public void Watch(int frame)

@@ -12,6 +12,7 @@ internal sealed class MaskMaker
     private readonly TokenTrie _trie;
     private readonly ConstraintWalk _walk;
     private readonly PlaceTable _table;
+    private int _steps;
 
     // `walk`: whose frames the places stand on; frames are left as they were.
     public MaskMaker(MaskPlan plan, ConstraintWalk walk)
@@ -23,13 +24,10 @@ internal sealed class MaskMaker
         _table = new PlaceTable(plan.Automaton, plan.Reach, walk, _trie.Depth);
     }
 
-    // Nodes that the latest mask took looking at; 0 when others had made it.
-    public int Steps { get; private set; }
-
     // Tokens that end a reply are no part of it.
     public void Make(ReadOnlySpan<Place> places, Span<ulong> mask)
     {
-        Steps = 0;
+        _steps = 0;
         bool isOne = places.Length == 1;
         int state = isOne ? _plan.ClassOf(places[0].State) : -1;
         bool isBottom = isOne && places[0].Frame == 0;
@@ -46,7 +44,7 @@ internal sealed class MaskMaker
         _walk.Watch(places[0].Frame);
         Fill(places, mask);
         _walk.ForgetFrames(frames);
-        if (isOne && Steps >= _plan.Masks.LeastSteps && (isBottom || !_walk.HasLeft))
+        if (isOne && _steps >= _plan.Masks.LeastSteps && (isBottom || !_walk.HasLeft))
             _plan.Masks.Add(state, isBottom, _walk.MostNeeded, mask);
     }
 
@@ -56,7 +54,7 @@ internal sealed class MaskMaker
         _table.Load(places);
         if (_plan.Shapes.Of(places[0].State) is { } shapes)
         {
-            Steps += _table.Mark(shapes.Walk, shapes, -1, mask);
+            _steps += _table.Mark(shapes.Walk, shapes, -1, mask);
         }
         else
         {
@@ -120,7 +118,7 @@ internal sealed class MaskMaker
                 _table.Load([place]);
             }
 
-            Steps += _table.Mark(_trie.Tails[length].Walk, _trie.Tails[length], -1, mask);
+            _steps += _table.Mark(_trie.Tails[length].Walk, _trie.Tails[length], -1, mask);
         }
     }
 
@@ -143,7 +141,7 @@ internal sealed class MaskMaker
 
     private void Walk(TrieWalk tokens, int slice, Span<ulong> mask)
     {
-        Steps += _table.Mark(tokens, null, slice, mask);
+        _steps += _table.Mark(tokens, null, slice, mask);
         if (tokens.Doubles is null)
             return;
         foreach ((int of, int id) in tokens.Doubles)

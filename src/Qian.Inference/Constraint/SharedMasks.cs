@@ -1,8 +1,8 @@
 namespace Qian.Inference.Constraint;
 
 // Masks of one constraint that cost much, for all replies that it is used for. Only what is a function of one state is kept: at the bottom every mask
-// is, elsewhere those that neither read on behind the rule's end nor need more depth than is left. Full when it is full: what comes first costs first.
-// Safe to use from any thread; a mask is never changed once it is here.
+// is, elsewhere those that neither read on behind the rule's end nor need more depth than is left. Full when it is
+// full: what is met first is met most. Safe to use from any thread; a mask is never changed once it is here.
 internal sealed class SharedMasks(int leastSteps)
 {
     // Of 31 KB each over a vocabulary of 248,320.

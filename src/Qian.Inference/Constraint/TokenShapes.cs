@@ -8,13 +8,13 @@ internal sealed class TokenShapes
 {
     private const int MostColumns = 64;
 
-    // Vocabularies by shapes that are kept, of about two megabytes at most.
-    private const int MostKept = 4;
+    // Vocabularies by shapes that are kept, of about three megabytes at most.
+    private const int MostKept = 2;
 
     private const int MostTries = 2;
 
     // Entries of the table to be looked at in search of parts with few shapes.
-    private const long MostWork = 40_000_000;
+    private const long MostWork = 16_000_000;
 
     private readonly Automaton _automaton;
     private readonly TokenTrie _trie;

@@ -82,12 +82,11 @@ internal sealed class Constrained
         return null;
     }
 
-    // Every token of every mask along a text against reading the token's bytes one by one; masks made by shapes, prepared and shared, and by
-    // slices, each alone, and as usual.
+    // Every token of every mask along a text against reading the token's bytes one by one; masks made by shapes and
+    // shared by two replies, made by slices, and made as usual.
     public void CheckMasks(string text)
     {
         var shared = new MaskPlan(_automaton, s_trie.Value, leastSteps: 0, mostShapeNodes: int.MaxValue);
-        shared.Prepare();
         var alone = new MaskPlan(_automaton, s_trie.Value, leastSteps: int.MaxValue, mostShapeNodes: 0);
         Assert.Null(alone.Shapes.Of(_automaton.Start));
         byte[] bytes = Encoding.UTF8.GetBytes(text);

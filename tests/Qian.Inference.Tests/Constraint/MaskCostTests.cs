@@ -9,8 +9,8 @@ using Xunit.Abstractions;
 
 namespace Qian.Inference.Tests.Constraint;
 
-// What masks cost over vocabularies of the real size: prints it, and holds what is shared to its bounds. Every reply is the first of its constraint,
-// so that each mask that compiling did not prepare is made for the first time.
+// What masks cost over vocabularies of the real size: prints it, and holds what is shared to its bounds. Every reply is the first of its constraint, so
+// that each mask of a place is made for the first time.
 public sealed class MaskCostTests(ITestOutputHelper output)
 {
     private const int Size = 248_320;
@@ -81,7 +81,6 @@ public sealed class MaskCostTests(ITestOutputHelper output)
         {
             double start = ThreadMilliseconds();
             plan = new MaskPlan(Automaton.Compile(constraint.ToGrammar()), trie);
-            plan.Prepare();
             compiling = Math.Min(compiling, ThreadMilliseconds() - start);
             Assert.InRange(plan.Masks.Count, 0, SharedMasks.Capacity);
             Run(new TokenConstraint(plan, [0]), tokens, times);
