@@ -26,6 +26,8 @@ internal sealed class Constrained
 
     public static Tokenizer Tokenizer => s_tokenizer.Value;
 
+    public static TokenTrie Trie => s_trie.Value;
+
     public int EndId => _endId;
 
     public static Constrained Schema(string schema) => new(OutputConstraint.JsonSchema(schema));

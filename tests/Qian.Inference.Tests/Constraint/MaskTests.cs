@@ -38,12 +38,23 @@ public sealed class MaskTests
         new Constrained(OutputConstraint.ForCalls([new CallableTool("f", JsonDocument.Parse("""{"type":"object","properties":{"a":{"type":"string"},"n":{"type":"array","items":{"type":"integer"}}},"required":["a"]}""").RootElement)], false, true, null))
             .CheckMasks("Hi `<tool_call>`\n```\nx\n```\n<tool_call>\n<function=f>\n<parameter=a>\nif </p a<b\n</parameter>\n<parameter=n>\n[1, 22]\n</parameter>\n</function>\n</tool_call>");
 
-    // As deep as rules may nest, where another reply's mask of the same state would allow too much.
+    // As deep as rules may nest, "th" would begin a list that no longer fits, though a mask of the same state further up allows it.
     [Fact]
     public void SharedMasksKnowTheDepthThatIsLeft()
     {
-        var constrained = new Constrained(OutputConstraint.Grammar("root ::= \"<\" list \">\"\nlist ::= \"(\" list? \")\" | [a-z]+ list \"!\" | [a-z]"));
-        constrained.CheckMasks("<" + new string('(', constrained.Automaton.MaxDepth - 2) + "a");
+        var constrained = new Constrained(OutputConstraint.Grammar($"root ::= \"<\" list \">\"\nlist ::= \"ht\" list \"{new string('[', 60)}\" | \"z\""));
+        string text = "<";
+        while (constrained.Read(Encoding.UTF8.GetBytes(text + "ht")) != false)
+            text += "ht";
+        Assert.InRange(text.Length, 300, 500);
+        var shared = new MaskPlan(constrained.Automaton, Constrained.Trie, leastSteps: 0, mostShapeNodes: 0);
+        var alone = new MaskPlan(constrained.Automaton, Constrained.Trie, leastSteps: int.MaxValue, mostShapeNodes: 0);
+        ulong[] above = MaskAfter(shared, "<h");
+        Assert.Equal(MaskAfter(alone, "<h"), above);
+        Assert.NotEqual(0, shared.Masks.Count);
+        ulong[] below = MaskAfter(shared, text[..^1]);
+        Assert.Equal(MaskAfter(alone, text[..^1]), below);
+        Assert.NotEqual(above, below);
     }
 
     [Fact]
@@ -148,6 +159,14 @@ public sealed class MaskTests
             Once();
         Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
         Assert.NotEqual(0ul, sum);
+    }
+
+    private static ulong[] MaskAfter(MaskPlan plan, string text)
+    {
+        var place = new TokenConstraint(plan, []);
+        foreach (char value in text)
+            place.Accept(value);
+        return place.Allowed.ToArray();
     }
 
     private static bool IsAllowed(ReadOnlySpan<ulong> allowed, int id) => (allowed[id >> 6] >> (id & 63) & 1) != 0;
