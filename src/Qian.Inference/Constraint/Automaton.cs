@@ -60,6 +60,9 @@ internal sealed class Automaton
         return new Automaton(Determinizer.Run(NfaBuilder.Build(grammar.Root, budget), budget), grammar.MaxDepth, grammar.UsesMarkup);
     }
 
+    // [class of a byte]
+    public ReadOnlySpan<int> NextOf(int state) => Next.AsSpan(state * ClassCount, ClassCount);
+
     public ReadOnlySpan<(int Start, int Return)> CallsOf(int state) => _calls.AsSpan(_firstCall[state].._firstCall[state + 1]);
 
     // Some byte may follow within the rule.

@@ -13,14 +13,14 @@ internal sealed class ConstraintShelf
 
     private readonly Lazy<TokenTrie> _trie;
     private readonly Lock _lock = new();
-    private readonly List<(string Key, SliceReach Reach)> _kept = [];   // latest last
+    private readonly List<(string Key, MaskPlan Plan)> _kept = [];   // latest last
 
     public ConstraintShelf(Tokenizer tokenizer, int vocabularySize) => _trie = new Lazy<TokenTrie>(() => TokenTrie.Of(tokenizer, vocabularySize));
 
     // Refuses what cannot be compiled.
     public TokenConstraint Begin(OutputConstraint constraint, bool insideThinking, IEnumerable<int> endIds) => new(Find(constraint, insideThinking), endIds);
 
-    private SliceReach Find(OutputConstraint constraint, bool insideThinking)
+    private MaskPlan Find(OutputConstraint constraint, bool insideThinking)
     {
         string key = (insideThinking ? "think " : "") + constraint.Key;
         lock (_lock)
@@ -28,24 +28,24 @@ internal sealed class ConstraintShelf
             int at = _kept.FindIndex(entry => entry.Key == key);
             if (at >= 0)
             {
-                (string, SliceReach Reach) known = _kept[at];
+                (string, MaskPlan Plan) known = _kept[at];
                 _kept.RemoveAt(at);
                 _kept.Add(known);
-                return known.Reach;
+                return known.Plan;
             }
         }
 
         Grammar grammar = constraint.ToGrammar();
         if (insideThinking)
             grammar = grammar with { Root = Term.Of(ReplyText.Thinking, grammar.Root), UsesMarkup = true };
-        var reach = new SliceReach(Automaton.Compile(grammar), _trie.Value);
+        var plan = new MaskPlan(Automaton.Compile(grammar), _trie.Value);
         lock (_lock)
         {
-            _kept.Add((key, reach));
-            while (_kept.Count > MostKept || (_kept.Count > 1 && _kept.Sum(entry => (long)entry.Reach.Automaton.Next.Length) > MostEntries))
+            _kept.Add((key, plan));
+            while (_kept.Count > MostKept || (_kept.Count > 1 && _kept.Sum(entry => (long)entry.Plan.Automaton.Next.Length) > MostEntries))
                 _kept.RemoveAt(0);
         }
 
-        return reach;
+        return plan;
     }
 }

@@ -16,6 +16,7 @@ internal sealed class ConstraintWalk
     private readonly int[] _starts;
     private readonly int[] _ends;
     private Place[] _places = new Place[256];
+    private int _watchedDepth;
 
     public ConstraintWalk(Automaton automaton, int depth)
     {
@@ -31,7 +32,21 @@ internal sealed class ConstraintWalk
 
     public ReadOnlySpan<Place> Places(int level) => _places.AsSpan(_starts[level].._ends[level]);
 
+    // Since Watch: a rule that was being read then may have ended, so that what came depends on its caller.
+    public bool HasLeft { get; private set; }
+
+    // Since Watch: how many levels below the frame given then were needed or asked for.
+    public int MostNeeded { get; private set; }
+
+    public int Depth(int frame) => _frames.Depth(frame);
+
     public void ForgetFrames(int count) => _frames.Truncate(count);
+
+    public void Watch(int frame)
+    {
+        _watchedDepth = _frames.Depth(frame);
+        (HasLeft, MostNeeded) = (false, 0);
+    }
 
     // Level 0 becomes the start of the constraint. True when the empty text is whole.
     public bool Begin()
@@ -94,7 +109,15 @@ internal sealed class ConstraintWalk
         return true;
     }
 
-    private bool Fits(int state, int frame) => _automaton.Need[state] == 0 || _frames.Depth(frame) + _automaton.Need[state] <= _automaton.MaxDepth;
+    private bool Fits(int state, int frame) => _automaton.Need[state] == 0 || Fits(_frames.Depth(frame) + _automaton.Need[state]);
+
+    private bool Fits(int depth)
+    {
+        // What never fits says nothing about the depth.
+        if (depth - _watchedDepth <= _automaton.MaxDepth)
+            MostNeeded = Math.Max(MostNeeded, depth - _watchedDepth);
+        return depth <= _automaton.MaxDepth;
+    }
 
     // Adds what is reached without reading: rules called, callers returned to. Then leaves only places that read. True when the text may end here.
     private bool Close(int level)
@@ -108,9 +131,14 @@ internal sealed class ConstraintWalk
             if (_automaton.Accepts[place.State])
             {
                 if (place.Frame == 0)
+                {
                     isWhole = true;
+                }
                 else
+                {
+                    HasLeft |= _frames.Depth(place.Frame) <= _watchedDepth;
                     Append(level, new Place(_frames.Return(place.Frame), _frames.Parent(place.Frame)));
+                }
             }
 
             foreach ((int start, int @return) in _automaton.CallsOf(place.State))
@@ -138,7 +166,7 @@ internal sealed class ConstraintWalk
             return;
         }
 
-        if (_frames.Depth(frame) + 1 + _automaton.Need[start] <= _automaton.MaxDepth && Fits(@return, frame))
+        if (Fits(_frames.Depth(frame) + 1 + _automaton.Need[start]) && Fits(@return, frame))
             Append(level, new Place(start, _frames.Push(@return, frame)));
     }
 

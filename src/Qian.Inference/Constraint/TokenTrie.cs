@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Runtime.InteropServices;
 using System.Text;
 using Qian.Inference.Text;
@@ -13,6 +14,9 @@ internal sealed class TokenTrie
     // Tokens of more characters than this are in no slice.
     public const int MaxSliceLength = 24;
 
+    // Few tokens have more bytes, most of them runs of one sign.
+    private const int UsualLength = 24;
+
     // From narrow to wide: each kind holds the one before.
     private static readonly CodePointSet[] s_kinds = MakeKinds();
 
@@ -21,6 +25,8 @@ internal sealed class TokenTrie
         VocabularySize = size;
         WordCount = (size + 63) / 64;
     }
+
+    public static int WidestSlice => s_kinds.Length - 1;
 
     public int VocabularySize { get; }
 
@@ -44,6 +50,13 @@ internal sealed class TokenTrie
 
     // The longest token in bytes.
     public required int Depth { get; init; }
+
+    public int NodeCount => NodeCounts.Sum();
+
+    // Ids of tokens of more than UsualLength bytes, the longest first.
+    private int[] LongTokens { get; init; } = [];
+
+    private int[] NodeCounts { get; init; } = [];
 
     public static TokenTrie Of(Tokenizer tokenizer, int vocabularySize)
     {
@@ -81,16 +94,49 @@ internal sealed class TokenTrie
             (kind < 0 ? rest : bySlice[kind]).Add(id);
         }
 
-        var trie = new TokenTrie(size)
+        TokenSlice[] slices = [.. s_kinds.Select((kind, i) => new TokenSlice(kind, bySlice[i], lengths, bytes))];
+        var walk = new TrieWalk([.. rest], bytes);
+        return new TokenTrie(size)
         {
-            Slices = [.. s_kinds.Select((kind, i) => new TokenSlice(kind, bySlice[i], lengths, bytes))],
-            Rest = new TrieWalk([.. rest], bytes),
+            Slices = slices,
+            Rest = walk,
             Tails = TailsOf(rest, bytes),
             Markup = markup,
             Bytes = bytes,
             Depth = depth,
+            LongTokens = [.. Enumerable.Range(0, size).Where(id => bytes[id].Length > UsualLength).OrderByDescending(id => bytes[id].Length)],
+            NodeCounts = CountNodes([walk, .. slices.Select(slice => slice.Tokens)]),
         };
-        return trie;
+    }
+
+    // Nodes of all tries under tokens that begin with the byte.
+    public int NodesUnder(int value) => NodeCounts[value];
+
+    // The most bytes that a token of nothing but the given bytes has, where it has many.
+    public int LongestOf(bool[] bytes)
+    {
+        foreach (int id in LongTokens)
+        {
+            bool isOfThem = true;
+            foreach (byte value in Bytes[id].Span)
+                isOfThem &= bytes[value];
+            if (isOfThem)
+                return Bytes[id].Length;
+        }
+
+        return Math.Min(Depth, UsualLength);
+    }
+
+    private static int[] CountNodes(TrieWalk[] walks)
+    {
+        int[] counts = new int[256];
+        foreach (TrieWalk walk in walks)
+        {
+            foreach ((int first, byte label) in walk.Roots)
+                counts[label] += walk.Nodes[first].After - first;
+        }
+
+        return counts;
     }
 
     // The narrowest kind of all its characters; -1 when there is none, when it is too long, or when it ends inside a character.
@@ -136,7 +182,7 @@ internal sealed class TokenTrie
             group.Ids.Add(id);
         }
 
-        return [.. groups.Select(group => new TailWalk([.. group.Values.Select(tail => (ReadOnlyMemory<byte>)tail.Tail)], [.. group.Values.Select(tail => tail.Ids.ToArray())]))];
+        return [.. groups.Select(group => new TailWalk([.. group.Values.Select(tail => (ReadOnlyMemory<byte>)tail.Tail)], [.. group.Values.Select(tail => tail.Ids.ToArray())], (bytes.Length + 63) / 64))];
     }
 
     private static CodePointSet[] MakeKinds()
@@ -190,69 +236,14 @@ internal sealed class TokenSlice
     public TrieWalk Tokens { get; }
 
     public ReadOnlySpan<ulong> UpTo(int length) => _upTo[length];
-}
 
-// A trie as arrays in depth-first order: a node's children follow it, After says where its subtree ends.
-internal sealed class TrieWalk
-{
-    public TrieWalk(List<int> ids, ReadOnlyMemory<byte>[] bytes)
+    public static void Unite(Span<ulong> mask, ReadOnlySpan<ulong> more)
     {
-        ids.Sort((a, b) => bytes[a].Span.SequenceCompareTo(bytes[b].Span));
-        var nodes = new List<TrieNode>();
-        var path = new List<int>();
-        ReadOnlySpan<byte> previous = [];
-        foreach (int id in ids)
-        {
-            ReadOnlySpan<byte> token = bytes[id].Span;
-            int shared = previous.CommonPrefixLength(token);
-            Close(path, shared, nodes);
-            for (int i = shared; i < token.Length; i++)
-            {
-                path.Add(nodes.Count);
-                nodes.Add(new TrieNode { Label = token[i], Depth = (ushort)i, Token = -1 });
-            }
-
-            // Two tokens of the same bytes: a chain of nodes at the same place would need walking twice, so the second hangs on the first.
-            ref TrieNode node = ref CollectionsMarshal.AsSpan(nodes)[path[^1]];
-            if (node.Token < 0)
-                node.Token = id;
-            else
-                (Doubles ??= []).Add((node.Token, id));
-            previous = token;
-        }
-
-        Close(path, 0, nodes);
-        Nodes = [.. nodes];
+        Span<Vector<ulong>> wide = MemoryMarshal.Cast<ulong, Vector<ulong>>(mask);
+        ReadOnlySpan<Vector<ulong>> wideMore = MemoryMarshal.Cast<ulong, Vector<ulong>>(more);
+        for (int i = 0; i < wide.Length; i++)
+            wide[i] |= wideMore[i];
+        for (int i = wide.Length * Vector<ulong>.Count; i < mask.Length; i++)
+            mask[i] |= more[i];
     }
-
-    public TrieNode[] Nodes { get; }
-
-    // Ids whose bytes are those of another token, which stands for both in the trie.
-    public List<(int Of, int Id)>? Doubles { get; }
-
-    private static void Close(List<int> path, int depth, List<TrieNode> nodes)
-    {
-        while (path.Count > depth)
-        {
-            CollectionsMarshal.AsSpan(nodes)[path[^1]].After = nodes.Count;
-            path.RemoveAt(path.Count - 1);
-        }
-    }
-}
-
-// Ends of tokens that all begin with the same number of characters of a kind; each end stands for the tokens that have it.
-internal sealed class TailWalk(ReadOnlyMemory<byte>[] tails, int[][] ids)
-{
-    public TrieWalk Walk { get; } = new([.. Enumerable.Range(0, tails.Length)], tails);
-
-    // [token of the walk]
-    public int[][] Ids { get; } = ids;
-}
-
-internal struct TrieNode
-{
-    public int Token;
-    public int After;
-    public ushort Depth;
-    public byte Label;
 }

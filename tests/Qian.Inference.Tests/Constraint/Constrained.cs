@@ -12,13 +12,13 @@ internal sealed class Constrained
     private static readonly Lazy<TokenTrie> s_trie = new(() => TokenTrie.Of(s_tokenizer.Value, s_tokenizer.Value.VocabularySize));
 
     private readonly Automaton _automaton;
-    private readonly SliceReach _reach;
+    private readonly MaskPlan _plan;
     private readonly int _endId;
 
     public Constrained(OutputConstraint constraint)
     {
         _automaton = Automaton.Compile(constraint.ToGrammar());
-        _reach = new SliceReach(_automaton, s_trie.Value);
+        _plan = new MaskPlan(_automaton, s_trie.Value);
         Assert.True(s_tokenizer.Value.TryGetId("<|im_end|>", out _endId));
     }
 
@@ -26,11 +26,13 @@ internal sealed class Constrained
 
     public static Tokenizer Tokenizer => s_tokenizer.Value;
 
+    public static TokenTrie Trie => s_trie.Value;
+
     public int EndId => _endId;
 
     public static Constrained Schema(string schema) => new(OutputConstraint.JsonSchema(schema));
 
-    public TokenConstraint Begin() => new(_reach, [_endId]);
+    public TokenConstraint Begin() => new(_plan, [_endId]);
 
     public bool Matches(string text) => Read(Encoding.UTF8.GetBytes(text)) == true;
 
@@ -82,24 +84,36 @@ internal sealed class Constrained
         return null;
     }
 
-    // Every token of every mask along a text against reading the token's bytes one by one.
+    // Every token of every mask along a text against reading the token's bytes one by one; masks made by shapes and
+    // shared by two replies, made by slices, and made as usual.
     public void CheckMasks(string text)
     {
+        var shared = new MaskPlan(_automaton, s_trie.Value, leastSteps: 0, mostShapeNodes: int.MaxValue);
+        var alone = new MaskPlan(_automaton, s_trie.Value, leastSteps: int.MaxValue, mostShapeNodes: 0);
+        Assert.Null(alone.Shapes.Of(_automaton.Start));
         byte[] bytes = Encoding.UTF8.GetBytes(text);
-        TokenConstraint constraint = Begin();
+        TokenConstraint[] places = [new(shared, [_endId]), new(shared, [_endId]), new(alone, [_endId]), Begin()];
+        bool[] fits = new bool[Tokenizer.VocabularySize];
         for (int at = 0; at <= bytes.Length; at++)
         {
-            ulong[] allowed = constraint.Allowed.ToArray();
-            for (int id = 0; id < Tokenizer.VocabularySize; id++)
+            for (int id = 0; id < fits.Length; id++)
             {
-                bool isAllowed = (allowed[id >> 6] >> (id & 63) & 1) != 0;
-                bool fits = id == _endId ? constraint.IsWhole
+                fits[id] = id == _endId ? places[0].IsWhole
                     : Tokenizer.IsDefined(id) && (!Tokenizer.IsAdded(id) || (_automaton.UsesMarkup && !Tokenizer.IsControl(id))) && Read([.. bytes[..at], .. Tokenizer.TokenBytes(id)]) != false;
-                Assert.True(isAllowed == fits, $"token {id} '{Tokenizer.Decode([id])}' after '{Encoding.UTF8.GetString(bytes[..at])}': allowed {isAllowed}, fits {fits}");
             }
 
-            if (at < bytes.Length)
-                constraint.Accept(bytes[at]);
+            foreach (TokenConstraint place in places)
+            {
+                ReadOnlySpan<ulong> allowed = place.Allowed;
+                for (int id = 0; id < fits.Length; id++)
+                {
+                    bool isAllowed = (allowed[id >> 6] >> (id & 63) & 1) != 0;
+                    Assert.True(isAllowed == fits[id], $"token {id} '{Tokenizer.Decode([id])}' after '{Encoding.UTF8.GetString(bytes[..at])}': allowed {isAllowed}, fits {fits[id]}");
+                }
+
+                if (at < bytes.Length)
+                    place.Accept(bytes[at]);
+            }
         }
     }
 
