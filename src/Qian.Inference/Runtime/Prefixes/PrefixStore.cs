@@ -288,8 +288,8 @@ internal sealed partial class PrefixStore : IDisposable
             };
         }
 
-        // Only what follows the last state is read: a token or two that were sampled and never computed.
-        return new PrefixMatch(matched == 0 ? PrefixMissReason.Unknown : matched > restored + 1 ? PrefixMissReason.Evicted : PrefixMissReason.None, matched);
+        // States are kept where messages end, and a token or two were sampled and never computed: a few behind the last state are read again, and nothing was lost.
+        return new PrefixMatch(matched == 0 ? PrefixMissReason.Unknown : matched - restored > Network.BlockTokens ? PrefixMissReason.Evicted : PrefixMissReason.None, matched);
     }
 
     private static PrefixNode<KeptState> Newest(PrefixNode<KeptState> node)
