@@ -34,10 +34,13 @@ internal static class BenchVerb
             bool isQuick = parsed.GetValue(quick);
             if (serve.AreGiven(parsed))
                 return serve.RunAsync(parsed, model.Path(parsed), model.Engine(parsed), isQuick, parsed.GetValue(json), NewNotes(), cancellation);
-            if (parsed.GetValue(kernels) && parsed.GetValue(svg) is not null)
-                throw new BadRequestException("--svg: there is no chart of --kernels; --json prints its figures");
             if (parsed.GetValue(kernels))
+            {
+                if (parsed.GetValue(svg) is not null)
+                    throw new BadRequestException("--svg: there is no chart of --kernels; --json prints its figures");
                 return Task.FromResult(KernelBench.Run(model.Engine(parsed).ThreadCount, isQuick, parsed.GetValue(json), cancellation));
+            }
+
             BenchRequest request = isQuick ? new BenchRequest { PrefillCounts = [128], Depths = [0, 1024], Batches = [1, 4], DraftCounts = [3], Quick = true } : defaults;
             request = request with
             {
@@ -104,7 +107,7 @@ internal static class BenchVerb
         model = Name(report),
         quick = request.Quick,
         date = DateTime.UtcNow.ToString("yyyy-MM-dd", CultureInfo.InvariantCulture),
-        version = typeof(Program).Assembly.GetName().Version?.ToString(3),
+        version = Verbs.Version,
         machine = new
         {
             cpu = ProcessorName.Text,

@@ -40,12 +40,13 @@ internal static class Verbs
         return root;
     }
 
+    public static string Version { get; } = typeof(Verbs).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0] ?? "unknown";
+
     private sealed class VersionAction : System.CommandLine.Invocation.SynchronousCommandLineAction
     {
         public override int Invoke(ParseResult parseResult)
         {
-            string version = typeof(Verbs).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion.Split('+')[0] ?? "unknown";
-            Console.WriteLine($"qian {version}");
+            Console.WriteLine($"qian {Version}");
             Console.WriteLine($"kernels: {IsaTier.Products.ToString().ToLowerInvariant()} in use; this CPU offers {string.Join(", ", IsaTier.Offered).ToLowerInvariant()} ({IsaTier.EnvironmentVariable} forces one)");
             Console.WriteLine($"runtime: {System.Runtime.InteropServices.RuntimeInformation.FrameworkDescription}, {System.Runtime.InteropServices.RuntimeInformation.RuntimeIdentifier}");
             return Program.Done;

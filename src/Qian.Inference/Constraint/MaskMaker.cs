@@ -72,7 +72,7 @@ internal sealed class MaskMaker
             while (read < bytes.Length && _table.Step(read, bytes[read]))
                 read++;
             if (read == bytes.Length)
-                mask[id >> 6] |= 1UL << (id & 63);
+                TokenMask.Set(mask, id);
         }
     }
 
@@ -90,7 +90,7 @@ internal sealed class MaskMaker
                 isExact &= exact;
             }
 
-            TokenSlice.Unite(mask, slice.UpTo(best));
+            TokenMask.Unite(mask, slice.UpTo(best));
         }
 
         if (best < TokenTrie.MaxSliceLength && !isExact)
@@ -147,7 +147,7 @@ internal sealed class MaskMaker
         foreach ((int of, int id) in tokens.Doubles)
         {
             if ((mask[of >> 6] >> (of & 63) & 1) != 0)
-                mask[id >> 6] |= 1UL << (id & 63);
+                TokenMask.Set(mask, id);
         }
     }
 }

@@ -108,7 +108,7 @@ internal sealed class PlaceTable
                 if (node.Token < 0)
                     continue;
                 if (tails is null)
-                    mask[node.Token >> 6] |= 1UL << (node.Token & 63);
+                    TokenMask.Set(mask, node.Token);
                 else
                     steps += tails.Mark(node.Token, mask);
             }

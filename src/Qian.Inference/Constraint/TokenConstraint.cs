@@ -46,7 +46,7 @@ internal sealed class TokenConstraint
             {
                 _maker.Make(_places.AsSpan(0, _placeCount), _mask);
                 foreach (int id in _isWhole ? _endIds : [])
-                    _mask[id >> 6] |= 1UL << (id & 63);
+                    TokenMask.Set(_mask, id);
             }
 
             return _mask;

@@ -1,5 +1,3 @@
-using System.Numerics;
-using System.Runtime.InteropServices;
 using System.Text;
 using Qian.Inference.Text;
 
@@ -220,7 +218,7 @@ internal sealed class TokenSlice
             {
                 if (lengths[id] != length)
                     continue;
-                bits[id >> 6] |= 1UL << (id & 63);
+                TokenMask.Set(bits, id);
                 any = true;
             }
 
@@ -236,14 +234,4 @@ internal sealed class TokenSlice
     public TrieWalk Tokens { get; }
 
     public ReadOnlySpan<ulong> UpTo(int length) => _upTo[length];
-
-    public static void Unite(Span<ulong> mask, ReadOnlySpan<ulong> more)
-    {
-        Span<Vector<ulong>> wide = MemoryMarshal.Cast<ulong, Vector<ulong>>(mask);
-        ReadOnlySpan<Vector<ulong>> wideMore = MemoryMarshal.Cast<ulong, Vector<ulong>>(more);
-        for (int i = 0; i < wide.Length; i++)
-            wide[i] |= wideMore[i];
-        for (int i = wide.Length * Vector<ulong>.Count; i < mask.Length; i++)
-            mask[i] |= more[i];
-    }
 }

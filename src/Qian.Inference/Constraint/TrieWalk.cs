@@ -58,7 +58,7 @@ internal sealed class TrieWalk
         int after = Nodes[node].After;
         ReadOnlySpan<int> ids = Ids.AsSpan(Nodes[node].FirstId..(after < Nodes.Length ? Nodes[after].FirstId : Ids.Length));
         foreach (int id in ids)
-            mask[id >> 6] |= 1UL << (id & 63);
+            TokenMask.Set(mask, id);
         return ids.Length / 4;
     }
 
@@ -92,7 +92,7 @@ internal sealed class TailWalk
                 continue;
             ulong[] bits = new ulong[wordCount];
             foreach (int id in ids[i])
-                bits[id >> 6] |= 1UL << (id & 63);
+                TokenMask.Set(bits, id);
             (_bits[i], _ids[i]) = (bits, []);
         }
     }
@@ -104,12 +104,12 @@ internal sealed class TailWalk
     {
         if (_bits[tail] is { } bits)
         {
-            TokenSlice.Unite(mask, bits);
+            TokenMask.Unite(mask, bits);
             return bits.Length / 4;
         }
 
         foreach (int id in _ids[tail])
-            mask[id >> 6] |= 1UL << (id & 63);
+            TokenMask.Set(mask, id);
         return _ids[tail].Length / 4;
     }
 }

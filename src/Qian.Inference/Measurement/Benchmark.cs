@@ -12,7 +12,6 @@ internal sealed partial class Benchmark : IDisposable
 {
     // Tokens decoded before a sequence is set back to its depth, so that a point stays where it says it is.
     private const int BurstTokens = 32;
-    private const double MostForeign = 0.10;
     private const int MostRepetitions = 3;
     private const int WarmUpRows = 64;
 
@@ -276,7 +275,7 @@ internal sealed partial class Benchmark : IDisposable
         while (kept.Count < sampleCount)
         {
             Window window = TakeWindow(once);
-            for (int i = 0; i < MostRepetitions && window.Foreign > MostForeign && window.Seconds < LeftSeconds; i++)
+            for (int i = 0; i < MostRepetitions && window.Foreign > ForeignLoad.Disturbing && window.Seconds < LeftSeconds; i++)
             {
                 Window again = TakeWindow(once);
                 window = (again.Foreign ?? 0) < window.Foreign ? again : window;
@@ -301,7 +300,7 @@ internal sealed partial class Benchmark : IDisposable
             ReadCeiling = Statistics.Median([.. kept.Select(window => window.Ceilings.Read), last.Read]),
             ProductCeiling = Statistics.Median([.. kept.Select(window => Product(window.Ceilings)), Product(last)]),
             ForeignShare = known.Length > 0 ? known.Max() : null,
-            IsDisturbed = known.Any(share => share > MostForeign),
+            IsDisturbed = known.Any(share => share > ForeignLoad.Disturbing),
             AllocatedBytesPerToken = kept.Sum(window => window.AllocatedBytes) / (work.Tokens * kept.Sum(window => window.Count)),
         });
     }

@@ -4,6 +4,9 @@ namespace Qian.Inference.Measurement;
 // took itself. Linux only; elsewhere, and over spans too short for the kernel's ticks, the answer is "unknown".
 internal readonly struct ForeignLoad
 {
+    // A share above which a sample says too little of the machine.
+    public const double Disturbing = 0.10;
+
     private const double TicksPerSecond = 100;
     private const double ShortestSeconds = 0.1;
 

@@ -13,7 +13,7 @@ internal sealed class PrefillPace
     private const int MixedPassesInARow = 16;
 
     private readonly double[] _decodes = new double[KeptPasses];
-    private int _decodeCount;
+    private int _decodeCount, _nextDecode;
     private double _decodeSeconds;   // of a pass that only decodes; 0 before the first
     private double _rowSeconds = -1; // what a prompt's row adds to it; negative before it is known
     private int _latestRows;
@@ -39,9 +39,11 @@ internal sealed class PrefillPace
     public void ObserveDecode(double seconds)
     {
         _mixedCount = 0;
-        _decodes[_decodeCount++ % KeptPasses] = seconds;
+        _decodes[_nextDecode] = seconds;
+        _nextDecode = (_nextDecode + 1) % KeptPasses;
+        _decodeCount = Math.Min(_decodeCount + 1, KeptPasses);
         Span<double> sorted = stackalloc double[KeptPasses];
-        sorted = sorted[..Math.Min(_decodeCount, KeptPasses)];
+        sorted = sorted[.._decodeCount];
         _decodes.AsSpan(0, sorted.Length).CopyTo(sorted);
         sorted.Sort();
         _decodeSeconds = sorted[sorted.Length / 2];

@@ -195,25 +195,20 @@ internal static unsafe partial class EmittedDot
                 case WeightType.Q4_K or WeightType.Q5_K:
                     Code.vpmovzxbd(ScaleVector, __xmmword_ptr[Scales + 2 * halves]);
                     Code.vpmovzxbd(OffsetVector, __xmmword_ptr[Scales + (2 * halves + PanelLayout.BlockGroups * rows)]);
-                    Code.vcvtdq2ps(ScaleVector, ScaleVector);
-                    Code.vcvtdq2ps(OffsetVector, OffsetVector);
-                    Code.vmulps(ScaleVector, ScaleVector, _blockScale);
-                    Code.vmulps(OffsetVector, OffsetVector, _blockOffset);
+                    ConvertBoth();
+                    ScaleBoth();
                     break;
                 case WeightType.Q2_K:
                     Code.vpmovzxbd(OffsetVector, __xmmword_ptr[Scales + (2 * halves + half * rows)]);
                     Code.vpandd(ScaleVector, OffsetVector, Spread(15));
                     Code.vpsrld(OffsetVector, OffsetVector, 4);
-                    Code.vcvtdq2ps(ScaleVector, ScaleVector);
-                    Code.vcvtdq2ps(OffsetVector, OffsetVector);
-                    Code.vmulps(ScaleVector, ScaleVector, _blockScale);
-                    Code.vmulps(OffsetVector, OffsetVector, _blockOffset);
+                    ConvertBoth();
+                    ScaleBoth();
                     break;
                 case WeightType.Q3_K or WeightType.Q6_K:
                     Code.vpmovsxbd(ScaleVector, __xmmword_ptr[Scales + halves]);
                     Code.vpmovsxbd(OffsetVector, __xmmword_ptr[Scales + (halves + rows)]);
-                    Code.vcvtdq2ps(ScaleVector, ScaleVector);
-                    Code.vcvtdq2ps(OffsetVector, OffsetVector);
+                    ConvertBoth();
                     break;
                 case WeightType.IQ4_XS:
                     Code.vpmovzxbd(ScaleVector, __xmmword_ptr[Scales + halves]);
@@ -246,6 +241,18 @@ internal static unsafe partial class EmittedDot
                     Code.vmulps(OffsetVector, ScaleVector, Spread(_type == WeightType.Q4_0 ? -8f : -128f));
                     break;
             }
+        }
+
+        private void ConvertBoth()
+        {
+            Code.vcvtdq2ps(ScaleVector, ScaleVector);
+            Code.vcvtdq2ps(OffsetVector, OffsetVector);
+        }
+
+        private void ScaleBoth()
+        {
+            Code.vmulps(ScaleVector, ScaleVector, _blockScale);
+            Code.vmulps(OffsetVector, OffsetVector, _blockOffset);
         }
 
         private void FetchAndLoadPlanes()

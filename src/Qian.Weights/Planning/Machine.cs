@@ -19,7 +19,6 @@ internal sealed record Machine
 
     private const long MeterBytes = 2L << 30;
     private const int Samples = 3;
-    private const double MostForeign = 0.1;
     private const long LongestFile = 1 << 20;
 
     private static readonly JsonSerializerOptions s_options = new()
@@ -83,7 +82,7 @@ internal sealed record Machine
         ForeignLoad load = ForeignLoad.Start();
         for (int i = 1; i < Samples; i++)
             meter.Sample();
-        string disturbed = load.Share() is > MostForeign and var share ? string.Create(CultureInfo.InvariantCulture, $", and too low: other programs had {share:P0} of the processors") : "";
+        string disturbed = load.Share() is > ForeignLoad.Disturbing and var share ? string.Create(CultureInfo.InvariantCulture, $", and too low: other programs had {share:P0} of the processors") : "";
         BenchCeilings ceilings = meter.Medians;
         return new Machine
         {

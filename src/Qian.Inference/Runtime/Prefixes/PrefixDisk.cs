@@ -6,6 +6,8 @@ namespace Qian.Inference.Runtime;
 // writes to the folder of a model (a lock file says so); another one reads. Called by one thread at a time but for what only reads files.
 internal sealed class PrefixDisk : IDisposable
 {
+    private const UnixFileMode OwnerOnly = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
+
     private readonly string _folder;
     private readonly string _blockFolder;
     private readonly long _limitBytes;
@@ -15,8 +17,6 @@ internal sealed class PrefixDisk : IDisposable
     private readonly Dictionary<string, (long Bytes, int Uses)> _blocks = [];
     private long _bytes;
     private long _clock;
-
-    private const UnixFileMode OwnerOnly = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
 
     public PrefixDisk(string folder, long limitBytes, byte[] model)
     {
